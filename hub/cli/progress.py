@@ -1,0 +1,75 @@
+"""Shows how far long work has come: a bar on a terminal, a line for each stage elsewhere, always on stderr."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from indexer.pipeline import Progress
+
+_STAGES = {
+    "scan": "looking for files",
+    "parse": "reading and parsing",
+    "embed": "computing vectors (search works already)",
+    "vectors": "handing vectors to Chroma",
+    "repair": "comparing Chroma with the table",
+}
+
+
+@contextmanager
+def shown() -> Iterator[Progress]:
+    """A progress function for the time of the work."""
+    if sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield _lines()
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed. A second press stops at once; both leave everything finished in place."""
+    pressed = False
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+        print("Stopping after the files under way; press again to stop at once.", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _lines() -> Progress:
+    begun: set[str] = set()
+
+    def report(stage: str, _done: int, total: int) -> None:
+        if stage not in begun:
+            begun.add(stage)
+            print(_STAGES.get(stage, stage) + (f": {total}" if total else ""), file=sys.stderr)
+
+    return report
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console  # noqa: PLC0415 - 0.15 s that only a terminal needs
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import Progress as Bars  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, object] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(_STAGES.get(stage, stage), total=total or None)
+            bars.update(tasks[stage], completed=done, total=total or None)  # type: ignore[arg-type]
+
+        yield report

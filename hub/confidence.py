@@ -1,0 +1,106 @@
+"""How likely it is that the evidence for a right answer was found. Pure: features in, value and reasons out.
+
+The weights below are judgements, not fitted, so the value orders questions and is no probability; every Confidence
+made here says ``calibrated=False``. Two facts need no weights: a question about a name that stands nowhere in the tree
+cannot be answered from it, nor can one that found nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from math import exp
+
+from hub.model import Confidence, Hit, SignalSource, Tier
+from hub.retrieval import Retrieval, is_bare_name
+
+# Weights of the features, each of which lies in 0..1. Judgements; range -6 to 6. Uncalibrated.
+BIAS = -3.2
+WEIGHTS = {
+    "coverage": 4.2,  # share of the question's words, by rarity, that the first hits hold
+    "rarest word held": 0.9,  # the rarest word of the question is among them
+    "agreement": 1.2,  # text search and vectors agree about the first ten
+    "named symbols known": 2.4,  # the question names symbols and all are known
+    "similarity": 1.5,  # cosine of the nearest chunk, from 0.2 (nothing in common) to 0.7 (the same thing)
+    "ambiguity": -1.0,  # a name that may mean many things
+}
+
+DECLINE_BELOW = 0.25  # 0.05 to 0.5: below it an answer would be a guess
+LOOKED_AT = 5  # hits whose text is compared with the question
+
+
+def assess(retrieval: Retrieval, weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]) -> Confidence:
+    """``weights`` holds the question's stems with their inverse document frequency, ``stems`` splits a text alike."""
+    if retrieval.unknown and not retrieval.named:
+        names = _listed(retrieval.unknown)
+        verb = "stands" if len(retrieval.unknown) == 1 else "stand"
+        return Confidence(0.0, Tier.NONE, (f"{names} {verb} nowhere in this tree.",))
+    if not retrieval.hits:
+        return Confidence(0.0, Tier.NONE, ("Nothing in this tree shares a word or a name with the question.",))
+    features = _features(retrieval, weights, stems)
+    value = 1 / (1 + exp(-BIAS - sum(WEIGHTS[name] * feature for name, feature in features)))
+    reasons = tuple(_reasons(retrieval, dict(features), weights, stems))
+    bare = bool(retrieval.named) and is_bare_name(retrieval.query)
+    tier = Tier.EXACT if bare else Tier.RAG if value >= DECLINE_BELOW else Tier.NONE
+    return Confidence(round(value, 4), tier, reasons, features)
+
+
+def _features(
+    retrieval: Retrieval, weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]
+) -> tuple[tuple[str, float], ...]:
+    held = _held(retrieval.hits, stems)
+    total = sum(weight for _, weight in weights)
+    coverage = sum(weight for stem, weight in weights if stem in held) / total if total else 0.0
+    rarest = max(weights, key=lambda pair: (pair[1], pair[0]), default=("", 0.0))[0]
+    identifiers = retrieval.query.identifiers
+    known = (len(identifiers) - len(retrieval.unknown)) / len(identifiers) if identifiers else 0.0
+    meanings = max((count for _, count in retrieval.ambiguous), default=1)
+    return (
+        ("coverage", round(coverage, 4)),
+        ("rarest word held", float(rarest in held)),
+        ("agreement", round(_agreement(retrieval.hits), 4)),
+        ("named symbols known", round(known if retrieval.named else 0.0, 4)),
+        ("similarity", round(_similarity(retrieval.hits), 4)),
+        ("ambiguity", round(1 - 1 / meanings, 4)),
+    )
+
+
+def _reasons(
+    retrieval: Retrieval,
+    features: dict[str, float],
+    weights: Sequence[tuple[str, float]],
+    stems: Callable[[str], list[str]],
+) -> list[str]:
+    held = _held(retrieval.hits, stems)
+    missing = [stem for stem, _ in sorted(weights, key=lambda pair: (-pair[1], pair[0])) if stem not in held]
+    reasons = [f"the first hits hold {features['coverage']:.0%} of the question's words, by rarity"]
+    if missing:
+        reasons.append(f"not found in them: {', '.join(missing[:5])}")
+    if retrieval.named:
+        reasons.append(f"{retrieval.named[0].qualified_name} is a known symbol")
+    reasons += [f"{name} stands nowhere in this tree" for name in retrieval.unknown]
+    reasons += [f"{name} may mean {count} different symbols" for name, count in retrieval.ambiguous]
+    if SignalSource.VECTOR in retrieval.arms:
+        reasons.append(f"text search and vectors agree on {features['agreement']:.0%} of their first ten")
+    else:
+        reasons.append("searched without vectors")
+    return reasons
+
+
+def _held(hits: Sequence[Hit], stems: Callable[[str], list[str]]) -> set[str]:
+    return {stem for hit in hits[:LOOKED_AT] for stem in stems(f"{hit.chunk.title}\n{hit.chunk.text}")}
+
+
+def _agreement(hits: Sequence[Hit]) -> float:
+    first_ten = [
+        {hit.chunk.id for hit in hits for signal in hit.signals if signal.source is source and signal.rank <= 10}
+        for source in (SignalSource.LEXICAL, SignalSource.VECTOR)
+    ]
+    smaller = min(len(ids) for ids in first_ten)
+    return len(first_ten[0] & first_ten[1]) / smaller if smaller else 0.0
+
+
+def _similarity(hits: Sequence[Hit]) -> float:
+    cosines = [signal.raw for hit in hits for signal in hit.signals if signal.source is SignalSource.VECTOR]
+    return min(1.0, max(0.0, (max(cosines, default=0.0) - 0.2) / 0.5))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,189 @@
+"""Settings: defaults, then ``codehub.toml``, then ``CODEHUB_*`` variables, then flags. Owns the environment.
+
+Every setting is one row of ``SETTINGS``; a name that stands in no row is an error, so that a misspelt setting is never
+ignored.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from hub.errors import SettingsError
+
+SETTINGS_FILE = "codehub.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings as meant. Sizes are in the unit of their name; an empty string or 0 means "choose yourself"."""
+
+    data: Path
+    backend: str = "auto"  # auto | ollama | embedded | llama-server | none
+    ollama_host: str = "http://127.0.0.1:11434"
+    ollama_model: str = ""
+    ollama_context: int = 16_384  # tokens; a change makes Ollama load the model again
+    llama_server_url: str = ""
+    embedded_model: str = ""  # path of a GGUF file
+    embeddings: str = "minilm"  # minilm | ollama:MODEL | none
+    prompt_tokens: int = 0
+    answer_tokens: int = 768
+    index_max_megabytes: int = 0  # size of one index; 0 means no bound
+    index_max_file_kilobytes: int = 2_048
+    index_generated: bool = False
+    index_exclude: tuple[str, ...] = ()
+    index_workers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Setting:
+    """One row: the field, its place in the file, and the values it may take."""
+
+    field: str
+    table: str
+    key: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        return f"CODEHUB_{self.field.upper()}"
+
+
+SETTINGS = (
+    _Setting("data", "", "data"),
+    _Setting("backend", "", "backend", ("auto", "ollama", "embedded", "llama-server", "none")),
+    _Setting("ollama_host", "ollama", "host"),
+    _Setting("ollama_model", "ollama", "model"),
+    _Setting("ollama_context", "ollama", "context"),
+    _Setting("llama_server_url", "llama_server", "url"),
+    _Setting("embedded_model", "embedded", "model"),
+    _Setting("embeddings", "", "embeddings"),
+    _Setting("prompt_tokens", "ask", "prompt_tokens"),
+    _Setting("answer_tokens", "ask", "answer_tokens"),
+    _Setting("index_max_megabytes", "index", "max_megabytes"),
+    _Setting("index_max_file_kilobytes", "index", "max_file_kilobytes"),
+    _Setting("index_generated", "index", "generated"),
+    _Setting("index_exclude", "index", "exclude"),
+    _Setting("index_workers", "index", "workers"),
+)
+
+
+def load(
+    flags: Mapping[str, object], environment: Mapping[str, str] = os.environ, folder: Path | None = None
+) -> Settings:
+    """Settings from all four places. ``flags`` maps field names to values; None means not given.
+
+    The file is looked for in ``folder`` (the current one by default), then in the user's configuration folder; the
+    variable CODEHUB_CONFIG names another. Raises SettingsError.
+    """
+    values: dict[str, object] = {"data": Path(platformdirs.user_data_dir("codehub", appauthor=False))}
+    if host := environment.get("OLLAMA_HOST"):
+        values["ollama_host"] = _url(host)
+    file = _find_file(environment, folder or Path.cwd())
+    if file is not None:
+        values |= _from_file(file)
+    known = {setting.variable: setting for setting in SETTINGS}
+    for name, text in environment.items():
+        if name.startswith("CODEHUB_") and name != "CODEHUB_CONFIG":
+            if name not in known:
+                raise SettingsError(f"{name} is no setting.", f"Known: {', '.join(sorted(known))}.")
+            values[known[name].field] = _parse(known[name], text, name)
+    values |= {field: value for field, value in flags.items() if value is not None}
+    return _checked(values)
+
+
+def _checked(values: Mapping[str, object]) -> Settings:
+    settings = Settings(**{**values, "data": Path(str(values["data"])).expanduser()})  # type: ignore[arg-type] # _parse made the types
+    for setting in SETTINGS:
+        value = getattr(settings, setting.field)
+        if setting.choices and value not in setting.choices:
+            raise SettingsError(
+                f"{setting.field} is {value!r}.",
+                f"It may be {', '.join(setting.choices[:-1])} or {setting.choices[-1]}.",
+            )
+        if isinstance(value, int) and value < 0:
+            raise SettingsError(f"{setting.field} is {value}.", "It must not be negative.")
+    if not (
+        settings.embeddings in {"minilm", "none"} or settings.embeddings.removeprefix("ollama:") != settings.embeddings
+    ):
+        raise SettingsError(f"embeddings is {settings.embeddings!r}.", "It may be minilm, none or ollama:MODEL.")
+    return settings
+
+
+def _find_file(environment: Mapping[str, str], folder: Path) -> Path | None:
+    if named := environment.get("CODEHUB_CONFIG"):
+        return Path(named).expanduser()
+    candidates = (
+        folder / SETTINGS_FILE,
+        Path(platformdirs.user_config_dir("codehub", appauthor=False)) / SETTINGS_FILE,
+    )
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _from_file(file: Path) -> dict[str, object]:
+    try:
+        tree = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.", "Check CODEHUB_CONFIG.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is no TOML: {error}.", "Mend the line or remove the file.") from None
+    known = {(setting.table, setting.key): setting for setting in SETTINGS}
+    values: dict[str, object] = {}
+    for table, key, value in _leaves(tree):
+        where = f"{table}.{key}" if table else key
+        if (table, key) not in known:
+            raise SettingsError(f"{where} in {file} is no setting.", "See docs/settings.md for all of them.")
+        values[known[table, key].field] = _typed(known[table, key], value, f"{where} in {file}")
+    return values
+
+
+def _leaves(tree: Mapping[str, object]) -> list[tuple[str, str, object]]:
+    leaves: list[tuple[str, str, object]] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            leaves += [(key, inner, leaf) for inner, leaf in value.items()]
+        else:
+            leaves.append(("", key, value))
+    return leaves
+
+
+def _typed(setting: _Setting, value: object, where: str) -> object:
+    default = Settings.__dataclass_fields__[setting.field].type
+    if default == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if default is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(default, type) and type(value) is default:
+        return value
+    raise SettingsError(f"{where} is {value!r}.", f"It must be {_kind(default)}.")
+
+
+def _parse(setting: _Setting, text: str, where: str) -> object:
+    kind = Settings.__dataclass_fields__[setting.field].type
+    if kind is bool:
+        if text.lower() not in {"0", "1", "true", "false"}:
+            raise SettingsError(f"{where} is {text!r}.", "It must be true or false.")
+        return text.lower() in {"1", "true"}
+    if kind is int:
+        if not text.isdecimal():
+            raise SettingsError(f"{where} is {text!r}.", "It must be a whole number.")
+        return int(text)
+    if kind == tuple[str, ...]:
+        return tuple(part for part in text.split(os.pathsep) if part)
+    return Path(text) if kind is Path else text
+
+
+def _kind(kind: object) -> str:
+    names = {int: "a whole number", bool: "true or false", str: "text", Path: "a path in quotes"}
+    return next((words for known, words in names.items() if kind is known), "a list of texts")
+
+
+def _url(host: str) -> str:
+    """OLLAMA_HOST as Ollama reads it: host, host:port or a URL. 0.0.0.0 is where it listens, not where it is."""
+    url = host if "://" in host else f"http://{host}"
+    scheme, _, rest = url.partition("://")
+    address, _, port = rest.rstrip("/").partition(":")
+    return f"{scheme}://{'127.0.0.1' if address in {'', '0.0.0.0'} else address}:{port or '11434'}"  # noqa: S104 - compared, not bound

@@ -1,0 +1,53 @@
+"""What can go wrong in the world while answering, each error with the way out.
+
+HubError
+├── SettingsError          a setting is wrong
+├── WorkspaceError         no such workspace, or none yet
+└── BackendError           the language model did not answer as it should
+    ├── BackendUnavailable     it is not there: not running, not installed
+    ├── ModelMissing           it runs, but not this model
+    ├── BackendBusy            its queue is full
+    ├── PromptTooLong          the prompt does not fit its window; nothing was sent or everything was refused
+    └── BrokenStream           it stopped half-way or answered about a shortened prompt
+"""
+
+
+class HubError(Exception):
+    """One sentence for the user and a hint that says the way out."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(HubError):
+    """A setting is wrong."""
+
+
+class WorkspaceError(HubError):
+    """No such workspace, or none yet."""
+
+
+class BackendError(HubError):
+    """The language model did not answer as it should."""
+
+
+class BackendUnavailable(BackendError):
+    """The backend is not running or not installed."""
+
+
+class ModelMissing(BackendError):
+    """The backend runs but does not have the model."""
+
+
+class BackendBusy(BackendError):
+    """The backend's queue is full; the same request may work later."""
+
+
+class PromptTooLong(BackendError):
+    """The prompt does not fit the context window. It was refused, never shortened."""
+
+
+class BrokenStream(BackendError):
+    """The answer stopped half-way, or was made from a prompt that the backend had shortened."""

@@ -1,0 +1,203 @@
+"""Looks the installation over, says what is wrong and how to mend it, and mends what SQLite alone can mend."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from hub import wiring
+from hub.config import Settings
+from hub.errors import HubError
+from indexer.errors import IndexerError
+from indexer.files import check_root, read, scan
+from indexer.index import DataFolder, Index, Workspace
+from indexer.model import SourceFile
+from indexer.pipeline import Progress, refresh
+from indexer.symbol_table.database import SQLITE_WITHOUT_THE_WAL_BUG, sqlite_version
+
+LOW_SPACE_BYTES = 1 << 30
+
+
+class Grade(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    subject: str
+    grade: Grade
+    detail: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file of a tree that is not indexed, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    workspace: str
+    done: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """One finding after another, cheap ones first. Changes nothing and never raises."""
+    yield Finding("python", Grade.OK, sys.version.split()[0])
+    yield _sqlite()
+    yield _git()
+    yield _folder(settings.data)
+    yield _guarded("embeddings", lambda: _embeddings(settings))
+    yield _guarded("language model", lambda: _language_model(settings))
+    data = wiring.data_folder(settings)
+    for workspace in data.workspaces():
+        yield _guarded(f"workspace {workspace.name}", lambda w=workspace: _workspace(data, w, settings))  # type: ignore[misc]
+
+
+def left_out(tree: Path, settings: Settings) -> list[LeftOut]:
+    """Every file below a tree that its name would admit and that is not indexed. Raises TreeError."""
+    root = check_root(tree)
+    rules = wiring.file_rules(settings)
+    found = scan(root, rules)
+    reasons = [LeftOut(path, reason) for path, reason in found.skipped]
+    reasons += [LeftOut(problem.path, problem.message) for problem in found.problems]
+    for candidate in found.candidates:
+        outcome = read(root, candidate, rules)
+        if not isinstance(outcome, SourceFile):
+            reasons.append(LeftOut(outcome.path, getattr(outcome, "reason", "") or getattr(outcome, "message", "")))
+    return sorted(reasons, key=lambda entry: entry.path)
+
+
+def repair(settings: Settings, name: str | None, progress: Progress, cancelled: Callable[[], bool]) -> list[Repair]:
+    """Drains what is waiting and makes Chroma again where it differs from the table. Raises IndexerError."""
+    data = wiring.data_folder(settings)
+    done = []
+    with data.owned():
+        for workspace in _wanted(data, name):
+            with Index.for_writing(data, workspace.name, workspace.root) as index:
+                problems = index.problems()
+                if problems:
+                    done.append(Repair(workspace.name, f"damaged: {problems[0]}; run with --rebuild"))
+                    continue
+                done += [Repair(workspace.name, line) for line in _mend_vectors(index, progress)]
+            if cancelled():
+                break
+    return done
+
+
+def rebuild(settings: Settings, name: str | None, progress: Progress, cancelled: Callable[[], bool]) -> list[Repair]:
+    """Deletes the indexes and makes them again from their trees. Raises IndexerError."""
+    data = wiring.data_folder(settings)
+    done = []
+    with data.owned():
+        for workspace in _wanted(data, name):
+            root = check_root(workspace.root)
+            data.forget(workspace.name)
+            with Index.for_writing(data, workspace.name, root) as index:
+                report = refresh(
+                    index, wiring.index_options(settings), wiring.embedder_source(settings), progress, cancelled
+                )
+            done.append(Repair(workspace.name, f"indexed afresh: {report.files} files, {report.chunks} chunks"))
+    return done
+
+
+def _wanted(data: DataFolder, name: str | None) -> list[Workspace]:
+    workspaces = data.workspaces()
+    return [wiring.choose_workspace(workspaces, name, Path())] if name else workspaces
+
+
+def _mend_vectors(index: Index, progress: Progress) -> list[str]:
+    progress("repair", 0, 0)
+    drained, differing = 0, []
+    try:
+        drained = index.drain()
+        differing = [drift for drift in map(index.drift, index.table.embedders()) if drift.missing or drift.orphans]
+        broken = ""
+    except IndexerError as error:
+        broken = error.message
+    if not differing and not broken:
+        return [f"{drained} waiting entries brought to Chroma" if drained else "nothing to mend"]
+    total = index.rebuild_vectors()
+    why = broken or ", ".join(f"{drift.missing} missing and {drift.orphans} orphaned" for drift in differing)
+    return [f"Chroma was made again from the table: {total} vectors ({why})"]
+
+
+def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except (IndexerError, HubError) as error:
+        return Finding(subject, Grade.FAILED, error.message, error.hint)
+
+
+def _sqlite() -> Finding:
+    version = sqlite_version()
+    if version < SQLITE_WITHOUT_THE_WAL_BUG:
+        return Finding(
+            "sqlite", Grade.WARNING, ".".join(map(str, version)), "Upgrade apsw: WAL files may be corrupted."
+        )
+    return Finding("sqlite", Grade.OK, ".".join(map(str, version)))
+
+
+def _git() -> Finding:
+    git = shutil.which("git")
+    if git is None:
+        return Finding("git", Grade.WARNING, "not found", "Install git, and answers will name the commit they rest on.")
+    return Finding("git", Grade.OK, git)
+
+
+def _folder(path: Path) -> Finding:
+    if not path.exists():
+        return Finding("data folder", Grade.OK, f"{path} (will be made)")
+    if not os.access(path, os.W_OK):
+        return Finding("data folder", Grade.FAILED, f"{path} is not writable", "Give another one with --data.")
+    free = shutil.disk_usage(path).free
+    if free < LOW_SPACE_BYTES:
+        return Finding("data folder", Grade.WARNING, f"{path}, {free >> 20} MiB free", "Free some space.")
+    return Finding("data folder", Grade.OK, f"{path}, {free >> 30} GiB free")
+
+
+def _embeddings(settings: Settings) -> Finding:
+    source = wiring.embedder_source(settings)
+    if source is None:
+        return Finding("embeddings", Grade.WARNING, "switched off", "Search uses text and symbols only.")
+    loaded = source.load()
+    return Finding("embeddings", Grade.OK, f"{loaded.name}, {loaded.dimensions} dimensions")
+
+
+def _language_model(settings: Settings) -> Finding:
+    backend = wiring.backend(settings)
+    try:
+        info = backend.info()
+    finally:
+        backend.close()
+    if not info.writes:
+        missing = "" if importlib.util.find_spec("xllamacpp") else "pip install 'code-knowledge-hub[embedded]', or "
+        return Finding("language model", Grade.WARNING, "none: answers quote the evidence", f"{missing}start Ollama.")
+    return Finding("language model", Grade.OK, f"{info.model} through {info.name}, {info.context_window} tokens")
+
+
+def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Finding:
+    subject = f"workspace {workspace.name}"
+    with Index.for_reading(data, workspace.name) as index:
+        if problems := index.problems():
+            return Finding(subject, Grade.FAILED, problems[0], f"codehub repair --rebuild --workspace {workspace.name}")
+        counts = index.table.counts()
+        source = wiring.embedder_source(settings)
+        waiting = index.table.waiting(source.name) if source else 0
+        depth = index.table.outbox_depth()
+    detail = f"{counts.files} files, {counts.symbols} symbols, {counts.chunks} chunks of {workspace.root}"
+    if not workspace.root.is_dir():
+        return Finding(subject, Grade.WARNING, f"its tree {workspace.root} is gone", "Index it again from where it is.")
+    if waiting or depth:
+        unfinished = f"{detail}; {waiting} chunks wait for vectors, {depth} entries for Chroma"
+        return Finding(subject, Grade.WARNING, unfinished, f"codehub index {workspace.root}")
+    return Finding(subject, Grade.OK, detail)

@@ -1,0 +1,194 @@
+"""The values of questions and answers. Plain and frozen; labels of citations start at 1, in the order of the prompt."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from indexer.model import Chunk, Span, Stamp
+
+
+class Tier(StrEnum):
+    """How much was read to answer, cheapest first."""
+
+    EXACT = "exact"  # answered from the tables
+    RAG = "rag"  # a moderate prompt of retrieved chunks
+    WIDE = "wide"
+    FULL = "full"
+    NONE = "none"  # declined
+
+
+class SignalSource(StrEnum):
+    SYMBOL = "symbol"
+    LEXICAL = "lexical"
+    VECTOR = "vector"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as asked, and what was read out of it."""
+
+    text: str
+    terms: tuple[str, ...]  # words for the lexical arm, identifiers split and whole, in order, no repeats
+    identifiers: tuple[str, ...]  # words that can only be code: Foo::bar, snake_case, CamelCase, quoted
+    mentions_tests: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One arm's opinion of a chunk: its rank there (from 1) and the arm's own number."""
+
+    source: SignalSource
+    rank: int
+    raw: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A chunk with its score, and the arithmetic behind it: ``score`` is the sum over ``contributions``."""
+
+    chunk: Chunk
+    score: float
+    signals: tuple[Signal, ...]
+    contributions: tuple[tuple[str, float], ...] = ()
+    symbol_name: str = ""
+    symbol_kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """``value`` in 0..1. ``calibrated`` says whether it is a probability or only an ordering."""
+
+    value: float
+    tier: Tier
+    reasons: tuple[str, ...]
+    features: tuple[tuple[str, float], ...] = ()
+    calibrated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    label: int
+    span: Span
+    symbol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is sent to a backend. ``tokens`` counts system and user with the backend's own count."""
+
+    system: str
+    user: str
+    citations: tuple[Citation, ...]
+    evidence: tuple[str, ...]  # the quoted text of each citation, same order
+    tokens: int
+    dropped: tuple[Span, ...] = ()  # hits that did not fit the budget
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens. ``cached`` is None where the backend does not tell."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The end of an answer: ``finish`` is "stop", "length" or "cancelled"."""
+
+    text: str
+    usage: Usage
+    finish: str = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    max_tokens: int = 768
+    temperature: float = 0.0
+    seed: int = 0
+    timeout_s: float = 1800.0  # longer than the longest prefill: a cold 256K prompt takes up to 13 minutes
+
+
+@dataclass(frozen=True, slots=True)
+class BackendInfo:
+    """What a backend is and how much it can take.
+
+    ``prompt_tokens`` is the size of prompt it answers well and soon, at most ``context_window`` less the answer.
+    """
+
+    name: str  # "ollama", "llama.cpp", "evidence only"
+    model: str
+    context_window: int  # tokens, prompt and answer together
+    prompt_tokens: int
+    writes: bool = True  # False where there is no model and the evidence itself is the answer
+    evidence_first: bool = False  # a model so small that its text may only follow the quoted evidence
+
+
+class Backend(Protocol):
+    """A language model that reads one prompt. Implementations in hub/backends; one shared contract test."""
+
+    def info(self) -> BackendInfo:
+        """Raises BackendError when the model is not there."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of the text: the model's own count, or an upper estimate where the engine has no tokenizer to ask."""
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+        """Yields pieces of text as they come and a Completion at the end. Closing the iterator cancels the request.
+
+        Raises PromptTooLong before anything is sent if the prompt cannot fit, otherwise any BackendError.
+        """
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Evidence was found; the model has not begun."""
+
+    citations: tuple[Citation, ...]
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The model reads the prompt; nothing comes before its first token."""
+
+    backend: str
+    model: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Checked text of the answer, in order: joining all pieces gives the answer's text."""
+
+    text: str
+
+
+Event = Found | Reading | Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``text`` is what the user reads. ``notes`` says what was withheld or replaced, and why."""
+
+    question: str
+    text: str
+    confidence: Confidence
+    tier: Tier
+    tried: tuple[Tier, ...]
+    citations: tuple[Citation, ...]
+    backend: str
+    model: str
+    usage: Usage
+    seconds: float
+    stamp: Stamp
+    workspace: str
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def declined(self) -> bool:
+        return self.tier is Tier.NONE

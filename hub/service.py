@@ -1,0 +1,238 @@
+"""Answers questions about one workspace: search, symbols, relations, and ask. Knows nothing of who asks or how."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from hub import answering, tables
+from hub.backends.evidence_only import EvidenceOnlyBackend
+from hub.confidence import assess
+from hub.errors import BackendError
+from hub.model import (
+    Answer,
+    Backend,
+    BackendInfo,
+    Citation,
+    Confidence,
+    Event,
+    Found,
+    GenerationOptions,
+    Hit,
+    Piece,
+    Tier,
+    Usage,
+)
+from hub.retrieval import Retrieval, is_bare_name, retrieve, understand
+from indexer.index import Index
+from indexer.model import Edge, Embedder, ReferenceKind, Stamp, Symbol
+
+READ_HITS = 40  # hits offered to the prompt; 10 to 200
+WIDE_PROMPT_TOKENS = 49_152  # of tier "wide": 32K to 64K, the lengths that models still read well (RULER)
+CALLS = (ReferenceKind.CALL, ReferenceKind.MACRO)
+USES = (*CALLS, ReferenceKind.TYPE, ReferenceKind.BASE)
+MOST_NAMESAKES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    prompt_tokens: int = 0  # 0: what the backend reads well
+    answer_tokens: int = 768
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    query: str
+    workspace: str
+    stamp: Stamp
+    confidence: Confidence
+    hits: tuple[Hit, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relations:
+    """Edges of all symbols that a name may mean. ``symbols`` is empty when the tree has only uses of it."""
+
+    symbols: tuple[Symbol, ...]
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    text: str
+    citations: tuple[Citation, ...]
+    confidence: Confidence
+    tier: Tier
+    info: BackendInfo
+    usage: Usage = field(default_factory=Usage)
+    notes: tuple[str, ...] = ()
+
+
+def ignore_event(_event: Event) -> None:
+    """For callers that wait for the whole answer."""
+
+
+class Service:
+    """One workspace and the models behind it. The models are made when they are first needed."""
+
+    def __init__(
+        self,
+        index: Index,
+        embedder: Callable[[], Embedder | None],
+        backend: Callable[[], Backend],
+        options: AskOptions,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._index = index
+        self._make_embedder = embedder
+        self._make_backend = backend
+        self._embedder: Embedder | None = None
+        self._backend: Backend | None = None
+        self._options = options
+        self._clock = clock
+
+    def close(self) -> None:
+        if self._backend:
+            self._backend.close()
+        self._index.close()
+
+    def search(self, text: str, limit: int) -> SearchResult:
+        """The best hits with the confidence that they answer the text."""
+        retrieval, confidence = self._look(text, max(limit, READ_HITS))
+        hits = retrieval.hits[:limit]
+        notes = (*retrieval.notes, *self._notes_on_age(hit.chunk.span.path for hit in hits))
+        return SearchResult(text, self._index.workspace, self._index.stamp(), confidence, hits, notes)
+
+    def symbols(self, name: str, limit: int) -> list[Symbol]:
+        """Symbols of a name as a developer types it, the fullest match first."""
+        return self._index.facts.symbols_named(name, limit)
+
+    def references(self, name: str) -> Relations:
+        """Every use that may mean the name: calls, types, bases, macros."""
+        return self._uses(name, USES)
+
+    def callers(self, name: str) -> Relations:
+        return self._uses(name, CALLS)
+
+    def callees(self, name: str) -> Relations:
+        """What the functions of this name call."""
+        symbols = self.symbols(name, MOST_NAMESAKES)
+        return Relations(tuple(symbols), _merged(self._index.facts.edges_from(s, CALLS) for s in _distinct(symbols)))
+
+    def ask(self, question: str, tier: Tier | None = None, on_event: Callable[[Event], None] = ignore_event) -> Answer:
+        """Answers within a tier, or chooses one when it is None. Declines rather than guess.
+
+        ``on_event`` is told of each step; the pieces it gets, joined, are the answer's text.
+        """
+        started = self._clock()
+        tried: list[Tier] = []
+        outcome = None
+        if tier in {None, Tier.EXACT}:
+            tried.append(Tier.EXACT)
+            outcome = self._from_tables(question, on_event)
+        if outcome is None and tier is Tier.EXACT:
+            reasons = ("The tables alone do not answer this; ask without --tier exact.",)
+            outcome = _declined(Confidence(0.0, Tier.NONE, reasons), on_event)
+        if outcome is None:
+            retrieval, confidence = self._look(question, READ_HITS)
+            if confidence.tier is Tier.NONE:
+                outcome = _declined(confidence, on_event)
+            else:
+                tried.append(tier or Tier.RAG)
+                outcome = self._from_evidence(retrieval, confidence, tier or Tier.RAG, on_event)
+        age = self._notes_on_age(citation.span.path for citation in outcome.citations)
+        return Answer(
+            question=question,
+            text=outcome.text,
+            confidence=outcome.confidence,
+            tier=outcome.tier,
+            tried=tuple(tried),
+            citations=outcome.citations,
+            backend=outcome.info.name,
+            model=outcome.info.model,
+            usage=outcome.usage,
+            seconds=round(self._clock() - started, 3),
+            stamp=self._index.stamp(),
+            workspace=self._index.workspace,
+            notes=(*outcome.notes, *age),
+        )
+
+    def _look(self, text: str, limit: int) -> tuple[Retrieval, Confidence]:
+        if self._embedder is None:
+            self._embedder = self._make_embedder()
+        retrieval = retrieve(self._index, understand(text), self._embedder, limit)
+        return retrieval, assess(retrieval, self._index.text.term_weights(text), self._index.text.stems)
+
+    def _uses(self, name: str, kinds: tuple[ReferenceKind, ...]) -> Relations:
+        symbols = self.symbols(name, MOST_NAMESAKES)
+        if not symbols:
+            return Relations((), tuple(self._index.facts.edges_by_name(name, kinds)))
+        return Relations(tuple(symbols), _merged(self._index.facts.edges_to(s, kinds) for s in _distinct(symbols)))
+
+    def _from_tables(self, question: str, tell: Callable[[Event], None]) -> _Outcome | None:
+        query = understand(question)
+        asked = tables.relation_asked(question)
+        if asked is None and is_bare_name(query):
+            asked = (tables.Relation.DEFINITION, query.identifiers[0])
+        found = tables.answer(self._index, *asked) if asked else None
+        if found is None:
+            return None
+        confidence = Confidence(1.0, Tier.EXACT, ("answered from the symbol table, without a model",), calibrated=True)
+        tell(Found(found.citations, confidence))
+        tell(Piece(found.text))
+        return _Outcome(found.text, found.citations, confidence, Tier.EXACT, _TABLES)
+
+    def _from_evidence(
+        self, retrieval: Retrieval, confidence: Confidence, tier: Tier, tell: Callable[[Event], None]
+    ) -> _Outcome:
+        notes = list(retrieval.notes)
+        try:
+            if self._backend is None:
+                self._backend = self._make_backend()
+            backend, info = self._backend, self._backend.info()
+        except BackendError as error:
+            notes.append(f"{error.message} {error.hint}".strip())
+            backend = EvidenceOnlyBackend()
+            info = backend.info()
+        room = info.context_window - self._options.answer_tokens
+        wanted = WIDE_PROMPT_TOKENS if tier is Tier.WIDE else self._options.prompt_tokens or info.prompt_tokens
+        index = self._index
+        lexicon = answering.Lexicon(
+            index.text.term_weights(retrieval.query.text),
+            index.text.stems,
+            lambda name: index.text.holds(name) or bool(index.facts.symbols_named(name, 1)),
+        )
+        options = GenerationOptions(max_tokens=self._options.answer_tokens)
+        written = answering.write(retrieval, confidence, lexicon, backend, min(wanted, room), options, tell)
+        return _Outcome(
+            written.text, written.citations, confidence, tier, info, written.usage, (*notes, *written.notes)
+        )
+
+    def _notes_on_age(self, paths: Iterable[str]) -> list[str]:
+        changed = self._index.changed_since(paths)
+        if not changed:
+            return []
+        names = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")
+        return [f"Changed since it was indexed: {names}. Run `codehub index` to refresh."]
+
+
+_TABLES = BackendInfo("symbol table", "none", 0, 0, writes=False)
+_NOBODY = BackendInfo("none", "none", 0, 0, writes=False)
+
+
+def _declined(confidence: Confidence, tell: Callable[[Event], None]) -> _Outcome:
+    reasons = ". ".join(reason[:1].upper() + reason[1:].rstrip(".") for reason in confidence.reasons)
+    text = f"Not found. {reasons}."
+    tell(Found((), confidence))
+    tell(Piece(text))
+    return _Outcome(text, (), confidence, Tier.NONE, _NOBODY)
+
+
+def _distinct(symbols: Iterable[Symbol]) -> list[Symbol]:
+    """One symbol for each id: a declaration and its definition have the same edges."""
+    return list({symbol.id: symbol for symbol in symbols}.values())
+
+
+def _merged(groups: Iterable[list[Edge]]) -> tuple[Edge, ...]:
+    edges = {edge for group in groups for edge in group}
+    return tuple(sorted(edges, key=lambda e: (e.path, e.line, e.kind, e.inside, e.target, e.how)))

@@ -1,0 +1,159 @@
+"""Puts the parts together as the settings say. The only module that knows every implementation."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hub.backends.embedded import EmbeddedBackend
+from hub.backends.evidence_only import EvidenceOnlyBackend
+from hub.backends.llama_server import LlamaServerBackend
+from hub.config import Settings
+from hub.errors import BackendError, SettingsError, WorkspaceError
+from hub.model import Backend
+from hub.service import AskOptions, Service
+from indexer import embedding
+from indexer.errors import EmbedderError
+from indexer.files import FileRules, check_root
+from indexer.index import DataFolder, Index, Workspace
+from indexer.model import Embedder, IndexReport
+from indexer.pipeline import EmbedderSource, Options, Progress, refresh
+
+
+def data_folder(settings: Settings) -> DataFolder:
+    return DataFolder(settings.data)
+
+
+def index_tree(
+    settings: Settings, tree: Path, name: str | None, progress: Progress, cancelled: Callable[[], bool]
+) -> IndexReport:
+    """Brings the workspace of a tree up to date. Owns the data folder while it does."""
+    root = check_root(tree)
+    data = data_folder(settings)
+    with data.owned():
+        workspace = name or name_for(root, data.workspaces())
+        bound = settings.index_max_megabytes << 20 or None
+        with Index.for_writing(data, workspace, root, bound) as index:
+            return refresh(index, index_options(settings), embedder_source(settings), progress, cancelled)
+
+
+def index_options(settings: Settings) -> Options:
+    return Options(file_rules(settings), settings.index_workers)
+
+
+def file_rules(settings: Settings) -> FileRules:
+    return FileRules(settings.index_max_file_kilobytes << 10, settings.index_generated, settings.index_exclude)
+
+
+@contextmanager
+def open_service(settings: Settings, workspace: str | None, folder: Path) -> Iterator[Service]:
+    """A service over a workspace, reading beside whatever writes. Closes what it opened."""
+    data = data_folder(settings)
+    chosen = choose_workspace(data.workspaces(), workspace, folder)
+    service = Service(
+        Index.for_reading(data, chosen.name),
+        lambda: embedder(settings),
+        lambda: backend(settings),
+        AskOptions(settings.prompt_tokens, settings.answer_tokens),
+    )
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def choose_workspace(workspaces: list[Workspace], name: str | None, folder: Path) -> Workspace:
+    """The named one; else the one whose tree holds the folder, innermost first; else the one last indexed."""
+    if not workspaces:
+        raise WorkspaceError("Nothing is indexed yet.", "Run `codehub index PATH` first.")
+    if name is not None:
+        for workspace in workspaces:
+            if workspace.name == name:
+                return workspace
+        raise WorkspaceError(f"There is no workspace {name!r}.", f"There are: {', '.join(w.name for w in workspaces)}.")
+    here = folder.resolve()
+    around = [workspace for workspace in workspaces if here.is_relative_to(workspace.root)]
+    if around:
+        return max(around, key=lambda workspace: (len(workspace.root.parts), workspace.name))
+    return max(workspaces, key=lambda workspace: (workspace.used_ns, workspace.name))
+
+
+def name_for(root: Path, workspaces: list[Workspace]) -> str:
+    """The workspace that holds the tree already, or a new name made from the folder's."""
+    for workspace in workspaces:
+        if workspace.root == root:
+            return workspace.name
+    letters = [
+        letter if (letter.isascii() and letter.isalnum()) or letter in "._-" else "-" for letter in root.name.lower()
+    ]
+    base = "".join(letters).strip("._-")[:50] or "tree"
+    taken = {workspace.name for workspace in workspaces}
+    return next(name for name in (base, *(f"{base}-{number}" for number in range(2, 10_000))) if name not in taken)
+
+
+def embedder_source(settings: Settings) -> EmbedderSource | None:
+    """The configured embedder, unloaded; None when the settings want none. Raises EmbedderError."""
+    if settings.embeddings == "none":
+        return None
+    if settings.embeddings == "minilm":
+        return EmbedderSource(embedding.NAME, embedding.MiniLmEmbedder)
+    from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
+
+    loaded = OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
+    return EmbedderSource(loaded.name, lambda: loaded)
+
+
+def embedder(settings: Settings) -> Embedder | None:
+    """The configured embedder, loaded, or None where it cannot be: search then does without vectors."""
+    try:
+        source = embedder_source(settings)
+        return source.load() if source else None
+    except EmbedderError:
+        return None
+
+
+def backend(settings: Settings) -> Backend:
+    """The configured language model; with ``auto`` Ollama, then the embedded one, then none. Raises BackendError."""
+    match settings.backend:
+        case "ollama":
+            return _ollama(settings)
+        case "llama-server":
+            if not settings.llama_server_url:
+                raise SettingsError(
+                    "No llama-server is named.", "Set llama_server.url, for instance http://127.0.0.1:8080."
+                )
+            return LlamaServerBackend(settings.llama_server_url)
+        case "embedded":
+            return _embedded(settings)
+        case "none":
+            return EvidenceOnlyBackend()
+        case _:
+            return _found(settings)
+
+
+def _found(settings: Settings) -> Backend:
+    if settings.llama_server_url:
+        return LlamaServerBackend(settings.llama_server_url)
+    from hub.backends import ollama  # noqa: PLC0415 - as above
+
+    model = ollama.find(settings.ollama_host, settings.ollama_model or None)
+    if model is not None:
+        return ollama.OllamaBackend(settings.ollama_host, model, num_ctx=settings.ollama_context)
+    try:
+        return _embedded(settings)
+    except BackendError:
+        return EvidenceOnlyBackend()
+
+
+def _ollama(settings: Settings) -> Backend:
+    from hub.backends import ollama  # noqa: PLC0415 - as above
+    from hub.errors import BackendUnavailable  # noqa: PLC0415
+
+    model = ollama.find(settings.ollama_host, settings.ollama_model or None)
+    if model is None:
+        raise BackendUnavailable(f"Ollama does not answer at {settings.ollama_host}.", "Start it with `ollama serve`.")
+    return ollama.OllamaBackend(settings.ollama_host, model, num_ctx=settings.ollama_context)
+
+
+def _embedded(settings: Settings) -> Backend:
+    model = Path(settings.embedded_model).expanduser() if settings.embedded_model else None
+    return EmbeddedBackend(model)

@@ -1,0 +1,295 @@
+"""One workspace's index: the symbol table and the vector index behind it, kept as one.
+
+SQLite is the truth. Vectors are computed once, kept there, and carried to Chroma through an outbox: an entry is
+forgotten only after Chroma has taken it, so a crash at any point loses nothing and repeats at most a batch. What
+Chroma returns is checked against the table, and the whole of Chroma can be made again from SQLite alone.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from indexer.errors import DataFolderError, FolderBusyError
+from indexer.model import ChunkId, Stamp
+from indexer.symbol_table.database import Database
+from indexer.symbol_table.facts import Facts
+from indexer.symbol_table.table import OutboxEntry, SymbolTable
+from indexer.symbol_table.text import TextSearch
+from indexer.vectors import ChromaVectors, ExactVectors, discard
+from indexer.words import query_words, words
+
+__all__ = ["DataFolder", "Drift", "Index", "Workspace", "query_words", "words"]
+
+DRAIN_BATCH = 500  # entries a step; 64 to 5,461 (Chroma's own limit), small enough to cancel soon
+# Chroma's graph never shrinks; after this share of deletions it is made again. 0.1 to 1.
+REBUILD_AFTER_DELETED = 0.3
+OVER_ASK = 2  # Chroma's graph is approximate; asking for more and scoring exactly makes the order exact. 1 to 10.
+
+_CARD = "workspace.json"  # name and root, readable when the index itself is not
+_WORKSPACE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A tree that has an index."""
+
+    name: str
+    root: Path
+    used_ns: int  # when it was last opened for writing
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the vector index is from the table, for one embedder."""
+
+    embedder: str
+    in_table: int
+    in_chroma: int
+    missing: int
+    orphans: int
+
+
+class DataFolder:
+    """The folder that holds all workspaces. One process at a time may write to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Holds the folder for writing. Raises FolderBusyError when another process does."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise DataFolderError(
+                f"The data folder {self.path} cannot be made: {error.strerror}.", "Give another one with --data."
+            ) from None
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FolderBusyError(
+                f"The data folder {self.path} is being written by {self._owner()}.",
+                "Wait for it or stop it; searching and asking work meanwhile.",
+            ) from None
+        except OSError as error:
+            raise DataFolderError(
+                f"The data folder {self.path} cannot be written: {error.strerror}.", "Give another one with --data."
+            ) from None
+        try:
+            self._note(json.dumps({"pid": os.getpid()}))
+            yield
+        finally:
+            lock.release()
+
+    def workspaces(self) -> list[Workspace]:
+        """All of them, by name, those with a damaged index too."""
+        found = []
+        for file in sorted(self.path.glob(f"workspaces/*/{_CARD}")):
+            try:
+                card = json.loads(file.read_text(encoding="utf-8"))
+                found.append(Workspace(file.parent.name, Path(card["root"]), file.stat().st_mtime_ns))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # a folder that is being made or deleted
+        return found
+
+    def workspace_folder(self, name: str) -> Path:
+        if not _WORKSPACE_NAME.fullmatch(name):
+            raise DataFolderError(
+                f"{name!r} is no workspace name.",
+                "Use lower-case letters, digits, dots, dashes and underscores, 64 at most.",
+            )
+        return self.path / "workspaces" / name
+
+    def forget(self, name: str) -> None:
+        """Deletes a workspace's index. The caller owns the folder."""
+        shutil.rmtree(self.workspace_folder(name), ignore_errors=True)
+
+    def _owner(self) -> str:
+        try:
+            return f"process {json.loads((self.path / 'owner').read_text(encoding='utf-8'))['pid']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "another process"
+
+    def _note(self, text: str) -> None:
+        try:
+            (self.path / "owner").write_text(text, encoding="utf-8")
+        except OSError:
+            return  # only the message of the next one to knock is poorer
+
+
+class Index:
+    """An open index. ``facts``, ``text`` and ``table`` read; writing goes through the pipeline and the methods here."""
+
+    def __init__(self, database: Database, folder: Path, root: Path, *, owner: bool) -> None:
+        self._database = database
+        self._folder = folder
+        self._owner = owner
+        self.workspace = folder.name
+        self.root = root
+        self._chroma: dict[str, ChromaVectors] = {}
+        self._exact: dict[str, ExactVectors] = {}
+        self.table = SymbolTable(database)
+        self.facts = Facts(database)
+        self.text = TextSearch(database)
+
+    @classmethod
+    def for_writing(cls, data: DataFolder, name: str, root: Path, max_bytes: int | None = None) -> "Index":
+        """Opens or makes a workspace. The caller owns the data folder. Raises DataFolderError."""
+        folder = data.workspace_folder(name)
+        known = next((workspace.root for workspace in data.workspaces() if workspace.name == name), root)
+        if known != root:
+            raise DataFolderError(
+                f"The workspace {name!r} holds {known}, not {root}.", "Give this tree another name with --workspace."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _CARD).write_text(json.dumps({"root": str(root)}), encoding="utf-8")
+        except OSError as error:
+            raise DataFolderError(
+                f"The folder {folder} cannot be written: {error.strerror}.", "Free some space or check its owner."
+            ) from None
+        return cls(Database.create_or_open(folder / "index.db", max_bytes), folder, root, owner=True)
+
+    @classmethod
+    def for_reading(cls, data: DataFolder, name: str) -> "Index":
+        """Opens beside whatever writes. Raises DataFolderError when there is no such workspace."""
+        folder = data.workspace_folder(name)
+        if not (folder / "index.db").exists():
+            raise DataFolderError(f"There is no workspace {name!r}.", "Run `codehub index PATH` first.")
+        root = next((workspace.root for workspace in data.workspaces() if workspace.name == name), Path())
+        return cls(Database.open_readonly(folder / "index.db"), folder, root, owner=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for vectors in self._chroma.values():
+            vectors.close()
+        self._chroma.clear()
+        self._exact.clear()
+        self._database.close()
+
+    def stamp(self) -> Stamp:
+        meta = self.table.meta()
+        return Stamp(meta.get("commit") or None, meta.get("dirty") == "1", meta.get("indexed_at", ""))
+
+    def bytes_on_disk(self) -> int:
+        return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+
+    def changed_since(self, paths: Iterable[str]) -> list[str]:
+        """Those of the paths whose file no longer has the size and time at which it was indexed."""
+        known = self.table.known_files()
+        changed = []
+        for path in sorted(set(paths)):
+            try:
+                status = (self.root / path).stat()
+            except OSError:
+                changed.append(path)
+                continue
+            if path not in known or (status.st_size, status.st_mtime_ns) != (known[path].size, known[path].mtime_ns):
+                changed.append(path)
+        return changed
+
+    # Vectors
+
+    def neighbours(self, embedder: str, vector: npt.NDArray[np.float32], limit: int) -> list[tuple[ChunkId, float]]:
+        """(chunk, cosine similarity), best first, equal ones by id; empty while there are no vectors.
+
+        The owner asks Chroma for more than enough and scores those exactly; others scan. Both give the same numbers.
+        """
+        if embedder not in self.table.embedders():
+            return []
+        if not self._owner:
+            return self._exact_vectors(embedder).nearest(vector, limit)
+        self.drain()
+        found = self._chroma_vectors(embedder, vector.shape[0]).nearest(vector, limit * OVER_ASK)
+        candidates = [chunk for chunk, _ in found]
+        ids, matrix = self.table.vectors_of(embedder, candidates)
+        if not ids:
+            return []
+        return ExactVectors(ids, matrix).nearest(vector, limit)
+
+    def drain(self) -> int:
+        """Carries the outbox to Chroma. Returns how many entries it took; safe to repeat, safe to be killed."""
+        taken = 0
+        while entries := self.table.outbox(DRAIN_BATCH):
+            for embedder in sorted({entry.embedder for entry in entries}):
+                self._apply(embedder, [entry for entry in entries if entry.embedder == embedder])
+            self.table.clear_outbox(entries[-1].seq)
+            taken += len(entries)
+        if taken:
+            self._renew_if_worn()
+        return taken
+
+    def _apply(self, embedder: str, entries: list[OutboxEntry]) -> None:
+        last = {entry.chunk: entry.operation for entry in entries}
+        ids, matrix = self.table.vectors_of(embedder, [chunk for chunk in last if last[chunk] == "upsert"])
+        # An entry without a vector any more was overtaken by a deletion; deleting what is not there is harmless.
+        gone = sorted(set(last) - set(ids))
+        chroma = self._chroma_vectors(embedder, self.table.embedders()[embedder])
+        if gone:
+            chroma.delete(gone)
+            self._count_deleted(len(gone))
+        if ids:
+            chroma.upsert(ids, matrix)
+
+    def _renew_if_worn(self) -> None:
+        deleted = int(self.table.meta().get("deleted_from_chroma", "0"))
+        held = sum(vectors.count() for vectors in self._chroma.values())
+        if deleted > REBUILD_AFTER_DELETED * max(held, 1) and deleted > DRAIN_BATCH:
+            self.rebuild_vectors()
+
+    def _count_deleted(self, number: int) -> None:
+        before = int(self.table.meta().get("deleted_from_chroma", "0"))
+        self.table.set_meta({"deleted_from_chroma": str(before + number)})
+
+    def drift(self, embedder: str) -> Drift:
+        """Compares Chroma with the table, id by id. The caller owns the folder."""
+        in_table = self.table.vector_ids(embedder)
+        in_chroma = self._chroma_vectors(embedder, self.table.embedders()[embedder]).ids()
+        return Drift(embedder, len(in_table), len(in_chroma), len(in_table - in_chroma), len(in_chroma - in_table))
+
+    def rebuild_vectors(self) -> int:
+        """Makes Chroma again from the table alone, for every embedder. Returns the number of vectors."""
+        for vectors in self._chroma.values():
+            vectors.close()
+        self._chroma.clear()
+        discard(self._folder / "chroma")
+        total = 0
+        for embedder, dimensions in self.table.embedders().items():
+            ids, matrix = self.table.vectors(embedder)
+            chroma = self._chroma_vectors(embedder, dimensions)
+            for start in range(0, len(ids), DRAIN_BATCH):
+                chroma.upsert(ids[start : start + DRAIN_BATCH], matrix[start : start + DRAIN_BATCH])
+            total += len(ids)
+        self.table.clear_outbox(up_to=self.table.last_outbox_entry())
+        self.table.set_meta({"deleted_from_chroma": "0"})
+        return total
+
+    def problems(self) -> list[str]:
+        """What is wrong with the table itself; empty when all is well."""
+        return self._database.integrity_problems()
+
+    def _chroma_vectors(self, embedder: str, dimensions: int) -> ChromaVectors:
+        if embedder not in self._chroma:
+            self._chroma[embedder] = ChromaVectors(self._folder / "chroma", embedder, dimensions)
+        return self._chroma[embedder]
+
+    def _exact_vectors(self, embedder: str) -> ExactVectors:
+        if embedder not in self._exact:
+            self._exact[embedder] = ExactVectors(*self.table.vectors(embedder))
+        return self._exact[embedder]

@@ -1,0 +1,269 @@
+r"""The values that everything speaks. Plain, frozen, without behaviour beyond naming their parts.
+
+Lines start at 1 and both ends are in. Lines end at ``\n`` only. Paths are POSIX, relative to the workspace's root.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import blake2b
+from typing import NewType, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+SymbolId = NewType("SymbolId", str)
+ChunkId = NewType("ChunkId", str)
+
+Matrix = npt.NDArray[np.float32]  # shape (texts, dimensions), rows of unit length
+
+
+class Language(StrEnum):
+    CPP = "c++"  # C and CUDA are read with the C++ grammar too
+    CMAKE = "cmake"
+    MARKDOWN = "markdown"
+    RST = "rst"
+    TEXT = "text"
+
+
+class SymbolKind(StrEnum):
+    NAMESPACE = "namespace"
+    CLASS = "class"
+    STRUCT = "struct"
+    UNION = "union"
+    ENUM = "enum"
+    ENUMERATOR = "enumerator"
+    CONCEPT = "concept"
+    ALIAS = "alias"
+    FUNCTION = "function"
+    METHOD = "method"
+    CONSTRUCTOR = "constructor"
+    DESTRUCTOR = "destructor"
+    FIELD = "field"
+    VARIABLE = "variable"
+    MACRO = "macro"
+    SECTION = "section"  # a heading of a document
+
+    @property
+    def family(self) -> str:
+        """The coarser kind that an id is made of: what one file can tell apart from another's view of the same thing.
+
+        An out-of-line ``A::f`` does not show whether A is a class or a namespace, and a type may be
+        declared ``class`` here and ``struct`` there.
+        """
+        return _FAMILIES.get(self, self.value)
+
+
+_FAMILIES = {
+    SymbolKind.CLASS: "type",
+    SymbolKind.STRUCT: "type",
+    SymbolKind.UNION: "type",
+    SymbolKind.ENUM: "type",
+    SymbolKind.ALIAS: "type",
+    SymbolKind.FUNCTION: "function",
+    SymbolKind.METHOD: "function",
+    SymbolKind.CONSTRUCTOR: "function",
+    SymbolKind.DESTRUCTOR: "function",
+    SymbolKind.FIELD: "variable",
+    SymbolKind.VARIABLE: "variable",
+}
+
+
+class ReferenceKind(StrEnum):
+    CALL = "call"
+    TYPE = "type"
+    BASE = "base"
+    OVERRIDE = "override"
+    INCLUDE = "include"
+    MACRO = "macro"
+
+
+class Provenance(StrEnum):
+    """How an edge's target is known, surest first."""
+
+    COMPILER = "compiler"
+    RESOLVED = "resolved"
+    BY_NAME = "by-name"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    path: str
+    first_line: int
+    last_line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.first_line}-{self.last_line}"
+
+
+def symbol_id(kind: SymbolKind, qualified_name: str, parameter_types: Sequence[str] = ()) -> SymbolId:
+    """The id that a declaration and its definition share and that overloads do not: 16 hexadecimal digits."""
+    text = "\0".join((kind.family, qualified_name, *parameter_types))
+    return SymbolId(blake2b(text.encode(), digest_size=8).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    id: SymbolId
+    kind: SymbolKind
+    name: str
+    scope: str  # "leveldb::DBImpl", or "" at the top
+    signature: str  # one line, as written, without the body
+    is_definition: bool
+    span: Span
+    doc: str = ""
+
+    @property
+    def qualified_name(self) -> str:
+        return f"{self.scope}::{self.name}" if self.scope else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One use of a name. ``span`` is the line of the use, ``inside`` the symbol whose text it stands in."""
+
+    name: str  # as written, without template arguments: "Slice", "std::move", "util/coding.h"
+    kind: ReferenceKind
+    span: Span
+    inside: SymbolId | None = None
+    target: SymbolId | None = None
+    how: Provenance = Provenance.BY_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A reference as it is shown: with names instead of ids. ``how`` says what the target rests on."""
+
+    kind: ReferenceKind
+    path: str
+    line: int
+    inside: str  # qualified name of the symbol it stands in, or "" at file scope
+    target: str  # qualified name where one symbol is meant, otherwise the name as written
+    how: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the tree that could not be read as it should be. Never an exception."""
+
+    path: str
+    line: int  # 0 when it is about the whole file
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file as it was read: its text is valid Unicode, without a byte order mark, line ends as they stand."""
+
+    path: str
+    language: Language
+    size: int  # bytes on disk
+    mtime_ns: int
+    digest: str  # of the bytes on disk
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedFile:
+    path: str
+    language: Language
+    symbols: tuple[Symbol, ...] = ()
+    references: tuple[Reference, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def chunk_id(path: str, ordinal: int, title: str, text: str) -> ChunkId:
+    """The deterministic id of a chunk: 32 hexadecimal digits.
+
+    ``ordinal`` counts equal texts within the file, so that an insertion above does not rename what stands below.
+    """
+    parts = "\0".join((path, str(ordinal), title, text))
+    return ChunkId(blake2b(parts.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    id: ChunkId
+    span: Span
+    title: str  # "path | scope::name | signature", what stands before the text when it is embedded or shown
+    text: str  # exactly the lines of the span
+    symbol: SymbolId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    id: str  # full hash
+    subject: str
+    author: str
+    time_s: int  # Unix time of the commit
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What state of the tree an index shows: the commit it was made at, and whether the work tree differed from it."""
+
+    commit: str | None  # None outside a git work tree
+    dirty: bool
+    indexed_at: str  # ISO 8601, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one run of indexing did. ``skipped`` holds (path, reason) of the files that were left out on purpose."""
+
+    workspace: str
+    files: int
+    changed: int
+    unchanged: int
+    removed: int
+    lines: int
+    symbols: int
+    references: int
+    chunks: int
+    embedded: int
+    waiting_for_vectors: int
+    problems: tuple[Problem, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    stages: tuple[StageTime, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+class Embedder(Protocol):
+    """Texts to unit vectors. Implementations: MiniLM in process, Ollama. One shared contract test."""
+
+    @property
+    def name(self) -> str:
+        """A fingerprint of model and settings; vectors of different names are never compared."""
+
+    @property
+    def dimensions(self) -> int: ...
+
+    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+        """One row for each text. Raises EmbedderError."""
+
+    def embed_query(self, text: str) -> npt.NDArray[np.float32]:
+        """Shape (dimensions,). Raises EmbedderError."""
+
+
+class VectorIndex(Protocol):
+    """Nearest neighbours over chunk ids. Implementations: Chroma, and an exact scan. One shared contract test.
+
+    It is a cache of the symbol table's vectors: ids it returns may be unknown there, and are then ignored.
+    """
+
+    def upsert(self, ids: Sequence[ChunkId], vectors: Matrix) -> None: ...
+
+    def delete(self, ids: Sequence[ChunkId]) -> None: ...
+
+    def nearest(self, vector: npt.NDArray[np.float32], limit: int) -> list[tuple[ChunkId, float]]:
+        """(id, cosine similarity), best first, equal ones by id."""
+
+    def count(self) -> int: ...
+
+    def close(self) -> None: ...

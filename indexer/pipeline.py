@@ -1,0 +1,346 @@
+"""Brings an index up to date with its tree: scan, parse in other processes, write in batches, then embed.
+
+Text and symbols can be searched as soon as their batch is written; vectors follow. Everything that is finished stays
+finished: a run that was cancelled or killed is continued by the next one. Knows nothing of who asked for it.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+
+from indexer import chunking, cpp, documents, history
+from indexer.errors import Cancelled, DataFolderError, EmbedderError, FolderFullError, TreeError
+from indexer.files import Candidate, FileRules, Scan, Skip, check_root, read, scan
+from indexer.index import Index
+from indexer.model import (
+    Chunk,
+    ChunkId,
+    Embedder,
+    IndexReport,
+    Language,
+    ParsedFile,
+    Problem,
+    SourceFile,
+    StageTime,
+)
+from indexer.rows import FileRows, rows_of
+from indexer.symbol_table.table import KnownFile
+
+# Raise it whenever parsing, chunking or splitting into words gives other facts for the same text: every file is then
+# read again. 1: first form.
+FACTS_VERSION = 1
+
+TASK_BYTES = 128 << 10  # of source a parsing task: large enough to hide the hand-over, small enough to share evenly
+INLINE_BYTES = 192 << 10  # below this starting processes (0.3 s) costs more than parsing here
+WRITE_FILES = 64  # a transaction: what a crash can cost, against the price of a commit
+EMBED_BATCH = 64  # texts between two looks at the cancel button
+RACY_NS = 2_000_000_000  # a file changed this shortly before the scan may change again without a new time stamp
+
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderSource:
+    """An embedder that is loaded only when there is something to embed. ``name`` is what the loaded one will say."""
+
+    name: str
+    load: Callable[[], Embedder]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    rules: FileRules = field(default_factory=FileRules)
+    workers: int = 0  # parsing processes; 0 means as many as there are cores
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], float] = perf_counter  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """A file with a new time stamp and the old bytes."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+_Outcome = FileRows | _Touched | Skip | Problem
+_Task = tuple[tuple[Candidate, str], ...]  # candidates, each with the digest that the table knows or ""
+
+
+def ignore_progress(_stage: str, _done: int, _total: int) -> None:
+    """For callers that show none."""
+
+
+def never() -> bool:
+    """For callers that do not cancel."""
+    return False
+
+
+def refresh(
+    index: Index,
+    options: Options,
+    embedder: EmbedderSource | None,
+    progress: Progress = ignore_progress,
+    cancelled: Callable[[], bool] = never,
+) -> IndexReport:
+    """Makes the index equal to one made afresh from the tree as it is now.
+
+    The caller owns the data folder. Raises TreeError, DataFolderError, EmbedderError, and Cancelled after keeping what
+    was finished.
+    """
+    run = _Run(index, options, progress, cancelled)
+    return run.refresh(embedder)
+
+
+class _Run:
+    """One refresh: what it has seen so far, for the report."""
+
+    def __init__(self, index: Index, options: Options, progress: Progress, cancelled: Callable[[], bool]) -> None:
+        self._index = index
+        self._options = options
+        self._progress = progress
+        self._cancelled = cancelled
+        self._problems: list[Problem] = []
+        self._skipped: list[tuple[str, str]] = []
+        self._stages: list[StageTime] = []
+        self._notes: list[str] = []
+        self._changed = 0
+
+    def refresh(self, source: EmbedderSource | None) -> IndexReport:
+        table, clock = self._index.table, self._options.clock
+        started = clock()
+        root = check_root(self._index.root)
+        self._progress("scan", 0, 0)
+        found = scan(root, self._options.rules)
+        if not found.candidates:
+            raise TreeError(
+                f"{root} holds no C++, CMake, Markdown, reST or text file to index.",
+                "Check the path and its ignore rules; `codehub doctor PATH` says why files are left out.",
+            )
+        self._skipped += found.skipped
+        self._problems += found.problems
+        if table.meta().get("facts") != str(FACTS_VERSION):
+            table.distrust_files({"facts": str(FACTS_VERSION)})
+        known = table.known_files()
+        todo = self._todo(found, known)
+        gone = sorted(set(known) - {candidate.path for candidate in found.candidates})
+        commit, dirty = history.head(root)
+        self._lap("scan", started)
+
+        started = clock()
+        if gone:
+            table.remove(gone)
+        removed = len(gone)
+        if todo:
+            removed += self._parse_and_write(root, todo, known)
+        table.set_meta(
+            {
+                "commit": commit or "",
+                "dirty": str(int(dirty)),
+                "indexed_at": self._options.now().isoformat(timespec="seconds"),
+            }
+        )
+        self._lap("parse and write", started)
+        embedded = self._embed_or_note(source) if source else 0
+        self._drain()
+        counts = table.counts()
+        return IndexReport(
+            workspace=self._index.workspace,
+            files=counts.files,
+            changed=self._changed,
+            unchanged=counts.files - self._changed,
+            removed=removed,
+            lines=counts.lines,
+            symbols=counts.symbols,
+            references=counts.references,
+            chunks=counts.chunks,
+            embedded=embedded,
+            waiting_for_vectors=table.waiting(source.name) if source else counts.chunks,
+            problems=(*self._problems, *table.problems()),
+            skipped=tuple(sorted(self._skipped)),
+            stages=tuple(self._stages),
+            notes=tuple(self._notes),
+        )
+
+    def _todo(self, found: Scan, known: dict[str, KnownFile]) -> list[Candidate]:
+        """The files whose size or time differ, and those too young for their time to be trusted."""
+        young = int(self._options.now().timestamp() * 1e9) - RACY_NS
+        todo = []
+        for candidate in found.candidates:
+            before = known.get(candidate.path)
+            same = before is not None and (before.size, before.mtime_ns) == (candidate.size, candidate.mtime_ns)
+            if not same or candidate.mtime_ns > young:
+                todo.append(candidate)
+        return todo
+
+    def _parse_and_write(self, root: Path, todo: Sequence[Candidate], known: dict[str, KnownFile]) -> int:
+        """Writes what changed. Returns how many files turned out to be no longer indexable."""
+        tasks = _tasks(todo, known)
+        small = sum(candidate.size for candidate in todo) <= INLINE_BYTES
+        outcomes = (
+            (outcome for task in tasks for outcome in _parse_task(root, task, self._options.rules))
+            if small
+            else _parse_elsewhere(root, tasks, self._options)
+        )
+        table = self._index.table
+        batch: list[FileRows] = []
+        touched: list[tuple[str, int, int]] = []
+        lost: list[str] = []
+        for done, outcome in enumerate(outcomes, 1):
+            match outcome:
+                case FileRows():
+                    batch.append(outcome)
+                case _Touched(path, size, mtime_ns):
+                    touched.append((path, size, mtime_ns))
+                case Skip(path, reason):
+                    self._skipped.append((path, reason))
+                    lost.append(path)
+                case Problem():
+                    self._problems.append(outcome)
+                    lost.append(outcome.path)
+            if len(batch) >= WRITE_FILES:
+                table.write(batch)
+                self._changed += len(batch)
+                batch.clear()
+            self._progress("parse", done, len(todo))
+            self._stop_if_cancelled(batch)
+        table.write(batch)
+        self._changed += len(batch)
+        if touched:
+            table.touch(touched)
+        had = [path for path in lost if path in table.known_files()] if lost else []
+        if had:
+            table.remove(had)
+        return len(had)
+
+    def _embed_or_note(self, source: EmbedderSource) -> int:
+        """Text and symbols are there already, so a model that does not answer is worth a note, not a failure."""
+        try:
+            return self._embed(source)
+        except EmbedderError as error:
+            self._notes.append(f"No vectors for now: {error.message} {error.hint}")
+            return 0
+
+    def _embed(self, source: EmbedderSource) -> int:
+        table = self._index.table
+        waiting = table.waiting_chunks(source.name)
+        if not waiting:
+            return 0
+        started = self._options.clock()
+        self._progress("embed", 0, len(waiting))
+        embedder = source.load()
+        for start in range(0, len(waiting), EMBED_BATCH):
+            ids: list[ChunkId] = [chunk for chunk, _ in waiting[start : start + EMBED_BATCH]]
+            texts = [f"{chunk.title}\n{chunk.text}" for chunk in table.chunks(ids)]
+            table.store_vectors(source.name, ids, embedder.embed_documents(texts))
+            self._progress("embed", start + len(ids), len(waiting))
+            self._stop_if_cancelled(())
+        self._lap("embed", started)
+        return len(waiting)
+
+    def _drain(self) -> None:
+        if not self._index.table.outbox_depth():
+            return
+        started = self._options.clock()
+        self._progress("vectors", 0, 0)
+        try:
+            self._index.drain()
+        except FolderFullError:
+            raise
+        except DataFolderError as error:
+            self._notes.append(f"{error.message} The vector index was made again from the table.")
+            self._index.rebuild_vectors()
+        self._lap("vectors to Chroma", started)
+
+    def _stop_if_cancelled(self, unwritten: Sequence[FileRows]) -> None:
+        if self._cancelled():
+            self._index.table.write(unwritten)
+            raise Cancelled("Stopped; everything finished so far is kept.", "Run the same command to go on from there.")
+
+    def _lap(self, stage: str, started: float) -> None:
+        self._stages.append(StageTime(stage, round(self._options.clock() - started, 3)))
+
+
+def parse_file(source: SourceFile) -> tuple[ParsedFile, tuple[Chunk, ...]]:
+    """A file's facts and chunks, whatever its language. Never raises on its text."""
+    parsed = cpp.parse(source) if source.language is Language.CPP else documents.parse(source)
+    return parsed, chunking.chunk(source, parsed)
+
+
+def _parse_task(root: Path, task: _Task, rules: FileRules) -> list[_Outcome]:
+    outcomes: list[_Outcome] = []
+    for candidate, digest in task:
+        source = read(root, candidate, rules)
+        if not isinstance(source, SourceFile):
+            outcomes.append(source)
+        elif source.digest == digest:
+            outcomes.append(_Touched(source.path, source.size, source.mtime_ns))
+        else:
+            outcomes.append(rows_of(source, *parse_file(source)))
+    return outcomes
+
+
+def _tasks(todo: Sequence[Candidate], known: dict[str, KnownFile]) -> list[_Task]:
+    tasks: list[_Task] = []
+    current: list[tuple[Candidate, str]] = []
+    size = 0
+    for candidate in todo:
+        before = known.get(candidate.path)
+        current.append((candidate, before.digest if before else ""))
+        size += candidate.size
+        if size >= TASK_BYTES:
+            tasks.append(tuple(current))
+            current, size = [], 0
+    return [*tasks, tuple(current)] if current else tasks
+
+
+def _parse_elsewhere(root: Path, tasks: Sequence[_Task], options: Options) -> Iterator[_Outcome]:
+    """Parses in spawned processes, handing out no more than is being worked on, so that memory stays flat.
+
+    A parser that kills its process costs one file: what was under way is tried again file by file.
+    """
+    workers = max(1, min(options.workers or os.cpu_count() or 1, len(tasks)))
+    left = list(reversed(tasks))
+    under_way: dict[Future[list[_Outcome]], _Task] = {}
+    crashed: list[_Task] = []
+    with _pool(workers) as pool:
+        while left or under_way:
+            while left and len(under_way) < 2 * workers and not crashed:
+                task = left.pop()
+                under_way[pool.submit(_parse_task, root, task, options.rules)] = task
+            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                task = under_way.pop(future)
+                try:
+                    yield from future.result()
+                except BrokenProcessPool:
+                    crashed.append(task)
+            if crashed and not under_way:
+                break
+    for task in (*crashed, *reversed(left)):
+        yield from _parse_one_by_one(root, task, options.rules)
+
+
+def _parse_one_by_one(root: Path, task: _Task, rules: FileRules) -> Iterable[_Outcome]:
+    for entry in task:
+        try:
+            with _pool(1) as pool:
+                yield from pool.submit(_parse_task, root, (entry,), rules).result()
+        except BrokenProcessPool:
+            yield Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Spawned, because a fork would copy Chroma's and onnxruntime's threads in the middle of what they do.
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

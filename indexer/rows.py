@@ -1,0 +1,114 @@
+"""Turns one parsed file into the rows that the symbol table stores. Pure, so that the parsing processes can do it.
+
+The split into words is the costly part of writing a file; done here, it runs beside the one process that may write.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from indexer.files import count_lines
+from indexer.model import Chunk, ParsedFile, Reference, ReferenceKind, SourceFile, Symbol
+from indexer.words import words
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """One file, ready to be written: made by ``rows_of`` in the process that parsed it."""
+
+    path: str
+    file: Row
+    symbols: tuple[Row, ...]
+    references: tuple[Row, ...]
+    problems: tuple[Row, ...]
+    chunks: tuple[Row, ...]  # as in the table, from id on
+    words: tuple[tuple[str, str, str, str, str], ...]  # the columns of chunk_words, one row for each chunk
+
+
+def rows_of(source: SourceFile, parsed: ParsedFile, chunks: Sequence[Chunk]) -> FileRows:
+    """Everything the table holds of one file. Pure; the split into words is the costly part."""
+    symbols = tuple(_symbol_row(symbol) for symbol in parsed.symbols)
+    word_rows = tuple(_words_of(source.path, chunk, parsed.symbols) for chunk in chunks)
+    return FileRows(
+        path=source.path,
+        file=(
+            source.path,
+            source.language.value,
+            source.size,
+            source.mtime_ns,
+            source.digest,
+            count_lines(source.text),
+        ),
+        symbols=symbols,
+        references=tuple(_reference_row(reference) for reference in parsed.references),
+        problems=tuple((problem.line, problem.message) for problem in parsed.problems),
+        chunks=tuple(
+            (
+                chunk.id,
+                chunk.span.first_line,
+                chunk.span.last_line,
+                chunk.title,
+                chunk.text,
+                chunk.symbol,
+                _digest(row),
+            )
+            for chunk, row in zip(chunks, word_rows, strict=True)
+        ),
+        words=word_rows,
+    )
+
+
+def _symbol_row(symbol: Symbol) -> Row:
+    span = symbol.span
+    return (
+        symbol.id,
+        symbol.kind.value,
+        symbol.name,
+        symbol.scope,
+        symbol.signature,
+        int(symbol.is_definition),
+        span.first_line,
+        span.last_line,
+        symbol.doc,
+    )
+
+
+def _reference_row(reference: Reference) -> Row:
+    return (
+        reference.kind.value,
+        last_name(reference.name) if reference.kind is not ReferenceKind.INCLUDE else _base_name(reference.name),
+        reference.name,
+        reference.span.first_line,
+        reference.inside,
+        reference.target,
+        reference.how.value,
+    )
+
+
+def _words_of(path: str, chunk: Chunk, symbols: Sequence[Symbol]) -> tuple[str, str, str, str, str]:
+    inside = [s for s in symbols if chunk.span.first_line <= s.span.first_line <= chunk.span.last_line]
+    names = dict.fromkeys(s.qualified_name for s in inside)
+    signatures = dict.fromkeys(s.signature for s in inside)
+    docs = dict.fromkeys(s.doc for s in inside if s.doc)
+    texts = (" ".join(names), " ".join(signatures), " ".join(docs), path, chunk.text)
+    name, signature, doc, where, body = (" ".join(words(text)) for text in texts)
+    return name, signature, doc, where, body
+
+
+def _digest(row: Sequence[str]) -> bytes:
+    return blake2b("\0".join(row).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def last_name(written: str) -> str:
+    """``std::move`` -> move; ``a::operator==`` -> operator==; ``Foo::~Foo`` -> ~Foo."""
+    head, found, operator = written.partition("operator")
+    if found and (not head or head.endswith("::")) and not operator[:1].isalnum() and operator[:1] != "_":
+        return found + operator
+    return written.rpartition("::")[2]
+
+
+def _base_name(include: str) -> str:
+    return include.rpartition("/")[2]

@@ -1,0 +1,194 @@
+"""Opens the SQLite file, speaks its errors in the user's words, and knows its tables. Owns apsw."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from indexer.errors import DataFolderError, FolderBusyError, FolderFullError, SchemaError
+from indexer.rows import Row
+
+FORMAT = 1  # 1: first form. Raise it with each change of the tables below and say here what changed.
+SQLITE_WITHOUT_THE_WAL_BUG = (3, 51, 3)  # older ones may corrupt a WAL with several connections (sqlite.org/wal.html)
+BUSY_TIMEOUT_MS = 5_000
+PAGE_BYTES = 4_096
+
+TOKENIZER = ("porter", "unicode61", "remove_diacritics", "2", "tokenchars", "_")
+
+_SCHEMA = f"""
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE files(
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, language TEXT NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL, lines INTEGER NOT NULL);
+CREATE TABLE problems(file INTEGER NOT NULL, line INTEGER NOT NULL, message TEXT NOT NULL);
+CREATE INDEX problems_by_file ON problems(file);
+CREATE TABLE symbols(
+    file INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, scope TEXT NOT NULL,
+    signature TEXT NOT NULL, is_definition INTEGER NOT NULL, first_line INTEGER NOT NULL, last_line INTEGER NOT NULL,
+    doc TEXT NOT NULL);
+CREATE INDEX symbols_by_file ON symbols(file);
+CREATE INDEX symbols_by_name ON symbols(name COLLATE NOCASE);
+CREATE INDEX symbols_by_id ON symbols(id);
+CREATE TABLE refs(
+    file INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, written TEXT NOT NULL, line INTEGER NOT NULL,
+    inside TEXT, target TEXT, how TEXT NOT NULL);
+CREATE INDEX refs_by_file ON refs(file);
+CREATE INDEX refs_by_name ON refs(name);
+CREATE INDEX refs_by_inside ON refs(inside);
+CREATE TABLE chunks(
+    rowid INTEGER PRIMARY KEY, file INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, first_line INTEGER NOT NULL,
+    last_line INTEGER NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, symbol TEXT, words_digest BLOB NOT NULL);
+CREATE INDEX chunks_by_file ON chunks(file);
+CREATE INDEX chunks_by_symbol ON chunks(symbol);
+CREATE VIRTUAL TABLE chunk_words USING fts5(
+    name, signature, doc, path, body, content='', contentless_delete=1,
+    tokenize="{TOKENIZER[0]} {TOKENIZER[1]} remove_diacritics 2 tokenchars '_'");
+CREATE TABLE vectors(chunk TEXT NOT NULL, embedder TEXT NOT NULL, vector BLOB NOT NULL, UNIQUE(chunk, embedder));
+CREATE TABLE embedders(name TEXT PRIMARY KEY, dimensions INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE outbox(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL, embedder TEXT NOT NULL, chunk TEXT NOT NULL);
+"""
+
+
+class Database:
+    """One connection. A writer may live beside any number of readers; two writers exclude each other elsewhere."""
+
+    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+        self._connection = connection
+        self._stem = connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
+        self.path = path
+
+    @classmethod
+    def create_or_open(cls, path: Path, max_bytes: int | None = None) -> "Database":
+        """Opens for writing. ``max_bytes`` bounds the file. Raises DataFolderError or one of its kinds."""
+        with _translated(path):
+            connection = apsw.Connection(str(path))
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "normal")
+            connection.pragma("temp_store", "memory")
+            if max_bytes is not None:
+                connection.pragma("max_page_count", max(1, max_bytes // PAGE_BYTES))
+            database = cls(connection, path)
+            if not connection.pragma("schema_version"):
+                with database.transaction():
+                    connection.execute(_SCHEMA)
+                    connection.execute("INSERT INTO meta VALUES('format', ?)", (str(FORMAT),))
+            database._check_format()
+            return database
+
+    @classmethod
+    def open_readonly(cls, path: Path) -> "Database":
+        """Opens for reading beside a writer. Raises DataFolderError where there is nothing to read."""
+        with _translated(path):
+            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            database = cls(connection, path)
+            database._check_format()
+            return database
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        with _translated(self.path):
+            return self._connection.execute(sql, tuple(values)).fetchall()
+
+    def row(self, sql: str, values: Sequence[object] = ()) -> Row | None:
+        """The first row, or None."""
+        found = self.rows(sql, values)
+        return found[0] if found else None
+
+    def number(self, sql: str, values: Sequence[object] = ()) -> int:
+        """The one number that a counting statement yields."""
+        return int(self.rows(sql, values)[0][0])
+
+    def run(self, sql: str, values: Sequence[object] = ()) -> None:
+        self._connection.execute(sql, tuple(values))
+
+    def run_many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
+        self._connection.executemany(sql, values)
+
+    def insert(self, sql: str, values: Sequence[object]) -> int:
+        """The row id of what was inserted."""
+        self.run(sql, values)
+        return self._connection.last_insert_rowid()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. IMMEDIATE, because a read lock that must grow fails at once instead of waiting."""
+        with _translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Reads inside see one state of the tables, whatever a writer does meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def stems(self, tokens: Sequence[str]) -> list[str]:
+        """The tokens as the full-text index stores them, in order."""
+        if not tokens:
+            return []
+        text = " ".join(tokens).encode("utf-8", "replace")
+        found = self._stem(text, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
+        return [str(colocated[0]) for colocated in found]
+
+    def integrity_problems(self) -> list[str]:
+        """What SQLite's own check finds; empty when all is well."""
+        return [str(row[0]) for row in self.rows("PRAGMA quick_check(20)") if row[0] != "ok"]
+
+    def _check_format(self) -> None:
+        row = self.row("SELECT value FROM meta WHERE key = 'format'")
+        if row is None or row[0] != str(FORMAT):
+            raise SchemaError(
+                f"The index {self.path} has format {row[0] if row else 'unknown'}; this program reads format {FORMAT}.",
+                "Run `codehub repair --rebuild`, or use the version of codehub that wrote it.",
+            )
+
+
+def sqlite_version() -> tuple[int, ...]:
+    """Of the SQLite that is used, which is not the one of Python's own module."""
+    return tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+
+
+def marks(values: Sequence[object]) -> str:
+    """As many question marks as values."""
+    return ", ".join("?" * len(values))
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """SQLite's errors in the user's words."""
+    try:
+        yield
+    except apsw.FullError:
+        raise FolderFullError(
+            f"The disk, or the size allowed for the index, is used up while writing {path}.",
+            "Free some space or raise `index.max_megabytes`, then run the same command: finished files are kept.",
+        ) from None
+    except (apsw.BusyError, apsw.LockedError):
+        raise FolderBusyError(f"{path} is in use by another process.", "Wait for it to finish.") from None
+    except (apsw.CorruptError, apsw.NotADBError):
+        raise DataFolderError(
+            f"{path} is damaged or no index.", "Run `codehub repair --rebuild` to make it again from the source tree."
+        ) from None
+    except apsw.SQLError as error:
+        if "no such table: meta" not in str(error):
+            raise
+        raise DataFolderError(f"{path} is no index.", "Run `codehub repair --rebuild`.") from None
+    except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, apsw.PermissionsError) as error:
+        raise DataFolderError(
+            f"{path} cannot be opened or written: {error}.", "Check that the folder exists and that you own it."
+        ) from None

@@ -1,0 +1,278 @@
+"""Files, chunks and vectors, written batch by batch. Whatever concerns the vector index is posted to an outbox in the
+same transaction; ``indexer.index`` carries it there. Knows nothing of how text was parsed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from indexer.model import Chunk, ChunkId, Matrix, Problem, Span, SymbolId
+from indexer.rows import FileRows, Row
+from indexer.symbol_table.database import Database, marks
+
+_CHUNK_COLUMNS = (
+    "SELECT chunks.id, path, first_line, last_line, title, text, symbol"
+    " FROM chunks JOIN files ON files.id = chunks.file"
+)
+_IDS_A_STATEMENT = 500  # SQLite allows 32,766 values; small statements stay in its cache
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    files: int
+    lines: int
+    symbols: int
+    references: int
+    chunks: int
+    problems: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    seq: int
+    operation: str  # "upsert" or "delete"
+    embedder: str
+    chunk: ChunkId
+
+
+class SymbolTable:
+    """The tables of one workspace. Reading needs nothing but an open database; writing needs the folder's lock."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # Writing
+
+    def write(self, batch: Iterable[FileRows]) -> None:
+        """Puts files in, or in place of what was there, as one transaction. Chunks that stayed keep their vectors."""
+        with self._db.transaction():
+            for rows in batch:
+                self._write_file(rows)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        with self._db.transaction():
+            for path in paths:
+                found = self._db.row("SELECT id FROM files WHERE path = ?", (path,))
+                if found:
+                    self._drop_chunks(self._chunk_rows(found[0]))
+                    self._drop_facts(found[0])
+                    self._db.run("DELETE FROM files WHERE id = ?", (found[0],))
+
+    def touch(self, files: Iterable[tuple[str, int, int]]) -> None:
+        """Notes (path, size, mtime_ns) of files whose bytes are as before."""
+        with self._db.transaction():
+            self._db.run_many("UPDATE files SET size = ?2, mtime_ns = ?3 WHERE path = ?1", files)
+
+    def distrust_files(self, values: Mapping[str, str]) -> None:
+        """Forgets what the files' bytes were, so that each is read again; notes values in the same transaction."""
+        with self._db.transaction():
+            self._db.run("UPDATE files SET digest = '', mtime_ns = 0")
+            self._db.run_many("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
+
+    def set_meta(self, values: Mapping[str, str]) -> None:
+        with self._db.transaction():
+            self._db.run_many("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
+
+    def _write_file(self, rows: FileRows) -> None:
+        db = self._db
+        found = db.row("SELECT id FROM files WHERE path = ?", (rows.path,))
+        before: dict[str, tuple[int, bytes]] = {}
+        if found is None:
+            file = db.insert(
+                "INSERT INTO files(path, language, size, mtime_ns, digest, lines) VALUES(?, ?, ?, ?, ?, ?)", rows.file
+            )
+        else:
+            file = int(found[0])
+            db.run(
+                "UPDATE files SET language = ?2, size = ?3, mtime_ns = ?4, digest = ?5, lines = ?6 WHERE path = ?1",
+                rows.file,
+            )
+            before = self._chunk_rows(file)
+            self._drop_facts(file)
+        db.run_many("INSERT INTO symbols VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ((file, *row) for row in rows.symbols))
+        db.run_many("INSERT INTO refs VALUES(?, ?, ?, ?, ?, ?, ?, ?)", ((file, *row) for row in rows.references))
+        db.run_many("INSERT INTO problems VALUES(?, ?, ?)", ((file, *row) for row in rows.problems))
+        staying = {row[0] for row in rows.chunks}
+        self._drop_chunks({chunk: row for chunk, row in before.items() if chunk not in staying})
+        for row, columns in zip(rows.chunks, rows.words, strict=True):
+            self._write_chunk(file, row, columns, before.get(str(row[0])))
+
+    def _write_chunk(self, file: int, row: Row, columns: Row, old: tuple[int, bytes] | None) -> None:
+        db = self._db
+        if old is None:
+            rowid = db.insert(
+                "INSERT INTO chunks(file, id, first_line, last_line, title, text, symbol, words_digest)"
+                " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                (file, *row),
+            )
+        else:
+            rowid, digest = old
+            db.run(
+                "UPDATE chunks SET first_line = ?, last_line = ?, symbol = ?, words_digest = ? WHERE rowid = ?",
+                (row[1], row[2], row[5], row[6], rowid),
+            )
+            if digest == row[6]:
+                return
+            db.run("DELETE FROM chunk_words WHERE rowid = ?", (rowid,))
+        db.run(
+            "INSERT INTO chunk_words(rowid, name, signature, doc, path, body) VALUES(?, ?, ?, ?, ?, ?)",
+            (rowid, *columns),
+        )
+
+    def _chunk_rows(self, file: int) -> dict[str, tuple[int, bytes]]:
+        rows = self._db.rows("SELECT id, rowid, words_digest FROM chunks WHERE file = ?", (file,))
+        return {chunk: (rowid, digest) for chunk, rowid, digest in rows}
+
+    def _drop_chunks(self, gone: Mapping[str, tuple[int, bytes]]) -> None:
+        db = self._db
+        for chunk, (rowid, _) in gone.items():
+            db.run("DELETE FROM chunk_words WHERE rowid = ?", (rowid,))
+            db.run("DELETE FROM chunks WHERE rowid = ?", (rowid,))
+            db.run(
+                "INSERT INTO outbox(operation, embedder, chunk)"
+                " SELECT 'delete', embedder, chunk FROM vectors WHERE chunk = ? ORDER BY embedder",
+                (chunk,),
+            )
+            db.run("DELETE FROM vectors WHERE chunk = ?", (chunk,))
+
+    def _drop_facts(self, file: int) -> None:
+        for table in ("symbols", "refs", "problems"):
+            self._db.run(f"DELETE FROM {table} WHERE file = ?", (file,))  # noqa: S608 - names from the line above
+
+    # Vectors and their way to the vector index
+
+    def waiting(self, embedder: str) -> int:
+        """Chunks that have no vector of this embedder yet."""
+        return self._db.number(
+            "SELECT count(*) FROM chunks"
+            " WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = chunks.id AND embedder = ?)",
+            (embedder,),
+        )
+
+    def waiting_chunks(self, embedder: str) -> list[tuple[ChunkId, int]]:
+        """(id, length of the text) of the chunks without a vector, by length and id, so that batches are even."""
+        rows = self._db.rows(
+            "SELECT id, length(text) FROM chunks"
+            " WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = chunks.id AND embedder = ?) ORDER BY 2, 1",
+            (embedder,),
+        )
+        return [(ChunkId(chunk), length) for chunk, length in rows]
+
+    def store_vectors(self, embedder: str, ids: Sequence[ChunkId], vectors: Matrix) -> None:
+        """Keeps unit vectors in half precision and posts them for the vector index, as one transaction."""
+        halves = vectors.astype(np.float16)
+        with self._db.transaction():
+            self._db.run(
+                "INSERT OR REPLACE INTO embedders(name, dimensions) VALUES(?, ?)", (embedder, vectors.shape[1])
+            )
+            self._db.run_many(
+                "INSERT OR REPLACE INTO vectors(chunk, embedder, vector) VALUES(?, ?, ?)",
+                ((chunk, embedder, half.tobytes()) for chunk, half in zip(ids, halves, strict=True)),
+            )
+            self._db.run_many(
+                "INSERT INTO outbox(operation, embedder, chunk) VALUES('upsert', ?, ?)",
+                ((embedder, chunk) for chunk in ids),
+            )
+
+    def embedders(self) -> dict[str, int]:
+        """Every embedder that vectors are kept of, by name, with its dimensions."""
+        return {
+            str(name): int(size) for name, size in self._db.rows("SELECT name, dimensions FROM embedders ORDER BY 1")
+        }
+
+    def vectors(self, embedder: str) -> tuple[list[ChunkId], Matrix]:
+        """All ids of an embedder in order, and their vectors, shape (ids, dimensions)."""
+        return _matrix(
+            self._db.rows("SELECT chunk, vector FROM vectors WHERE embedder = ? ORDER BY chunk", (embedder,))
+        )
+
+    def vectors_of(self, embedder: str, ids: Sequence[ChunkId]) -> tuple[list[ChunkId], Matrix]:
+        """Those of the ids that have a vector, in order, and their vectors."""
+        rows: list[Row] = []
+        for part in _parts(sorted(ids)):
+            rows += self._db.rows(
+                f"SELECT chunk, vector FROM vectors WHERE chunk IN ({marks(part)}) AND embedder = ? ORDER BY chunk",  # noqa: S608 - question marks only
+                (*part, embedder),
+            )
+        return _matrix(rows)
+
+    def vector_ids(self, embedder: str) -> set[ChunkId]:
+        return {ChunkId(row[0]) for row in self._db.rows("SELECT chunk FROM vectors WHERE embedder = ?", (embedder,))}
+
+    def outbox(self, limit: int) -> list[OutboxEntry]:
+        rows = self._db.rows("SELECT seq, operation, embedder, chunk FROM outbox ORDER BY seq LIMIT ?", (limit,))
+        return [OutboxEntry(seq, operation, embedder, ChunkId(chunk)) for seq, operation, embedder, chunk in rows]
+
+    def clear_outbox(self, up_to: int) -> None:
+        """Forgets the entries that the vector index has taken."""
+        with self._db.transaction():
+            self._db.run("DELETE FROM outbox WHERE seq <= ?", (up_to,))
+
+    def last_outbox_entry(self) -> int:
+        return self._db.number("SELECT coalesce(max(seq), 0) FROM outbox")
+
+    def outbox_depth(self) -> int:
+        return self._db.number("SELECT count(*) FROM outbox")
+
+    # Reading
+
+    def meta(self) -> dict[str, str]:
+        return {key: value for key, value in self._db.rows("SELECT key, value FROM meta")}  # noqa: C416 - rows are wider to the type checker
+
+    def known_files(self) -> dict[str, KnownFile]:
+        rows = self._db.rows("SELECT path, size, mtime_ns, digest FROM files")
+        return {path: KnownFile(size, mtime_ns, digest) for path, size, mtime_ns, digest in rows}
+
+    def counts(self) -> Counts:
+        (row,) = self._db.rows(
+            "SELECT (SELECT count(*) FROM files), (SELECT coalesce(sum(lines), 0) FROM files),"
+            " (SELECT count(*) FROM symbols), (SELECT count(*) FROM refs), (SELECT count(*) FROM chunks),"
+            " (SELECT count(*) FROM problems)"
+        )
+        return Counts(*row)
+
+    def problems(self) -> list[Problem]:
+        rows = self._db.rows(
+            "SELECT path, line, message FROM problems JOIN files ON files.id = file ORDER BY path, line, message"
+        )
+        return [Problem(*row) for row in rows]
+
+    def chunks(self, ids: Sequence[ChunkId]) -> list[Chunk]:
+        """The chunks of these ids that exist, in the order of the ids."""
+        found = {}
+        for part in _parts(ids):
+            for row in self._db.rows(f"{_CHUNK_COLUMNS} WHERE chunks.id IN ({marks(part)})", part):
+                found[row[0]] = _chunk(row)
+        return [found[chunk] for chunk in ids if chunk in found]
+
+    def chunks_at(self, span: Span) -> list[Chunk]:
+        """The chunks that share lines with a span, in order."""
+        rows = self._db.rows(
+            f"{_CHUNK_COLUMNS} WHERE path = ? AND last_line >= ? AND first_line <= ? ORDER BY first_line",
+            (span.path, span.first_line, span.last_line),
+        )
+        return [_chunk(row) for row in rows]
+
+
+def _chunk(row: Row) -> Chunk:
+    symbol = None if row[6] is None else SymbolId(row[6])
+    return Chunk(ChunkId(row[0]), Span(row[1], row[2], row[3]), row[4], row[5], symbol)
+
+
+def _matrix(rows: Sequence[Row]) -> tuple[list[ChunkId], Matrix]:
+    if not rows:
+        return [], np.empty((0, 0), dtype=np.float32)
+    halves = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.float16)
+    return [ChunkId(row[0]) for row in rows], halves.reshape(len(rows), -1).astype(np.float32)
+
+
+def _parts(ids: Sequence[ChunkId]) -> list[Sequence[ChunkId]]:
+    return [ids[start : start + _IDS_A_STATEMENT] for start in range(0, len(ids), _IDS_A_STATEMENT)]

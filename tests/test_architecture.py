@@ -1,0 +1,184 @@
+"""The rules of ARCHITECTURE.md, held by reading the source: layers, doors, owners, weight, and the code map."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Lowest first. A module imports from its own layer's left only; names in one entry are peers and do not meet.
+LAYERS = {
+    "indexer": [
+        ["errors", "model", "words"],
+        ["files", "history", "cpp", "documents"],
+        ["chunking", "rows", "embedding", "vectors"],
+        ["symbol_table"],
+        ["index"],
+        ["pipeline"],
+    ],
+    "hub": [
+        ["errors", "model"],
+        ["config", "retrieval", "prompting"],
+        ["confidence", "grounding", "tables", "backends"],
+        ["answering"],
+        ["service"],
+        ["shapes", "llama"],
+        ["wiring"],
+        ["health"],
+        ["cli"],
+    ],
+    "agents": [],
+}
+PACKAGES = ["indexer", "hub", "agents"]
+DOORS = {"hub": {"model", "errors", "index", "pipeline"}, "agents": {"model", "errors", "service"}}
+WIRING = {"hub.wiring", "hub.health", "hub.cli"}  # these put parts together and see more
+
+OWNERS = {
+    "tree_sitter": "indexer.cpp",
+    "tree_sitter_cpp": "indexer.cpp",
+    "apsw": "indexer.symbol_table",
+    "sqlite3": "nobody",
+    "chromadb": "indexer.vectors",
+    "onnxruntime": "indexer.embedding",
+    "tokenizers": "indexer.embedding",
+    "pathspec": "indexer.files",
+    "filelock": "indexer.index",
+    "subprocess": "indexer.history",
+    "ollama": "hub.backends.ollama",
+    "xllamacpp": "hub.backends.embedded",
+    "llama_index": "hub.llama",
+    "platformdirs": "hub.config",
+    "tomllib": "hub.config",
+    "argparse": "hub.cli",
+    "rich": "hub.cli",
+}
+# Reading the environment is the settings' business; two libraries leave no other way.
+ENVIRONMENT = {
+    "hub.config",
+    "indexer.history",  # git needs PATH and HOME
+    "hub.backends.embedded",  # OpenMP reads its waiting policy from there
+}
+SLOW = {"chromadb", "onnxruntime", "tokenizers", "llama_index", "ollama", "xllamacpp", "rich", "httpx"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every imported module, those inside functions too, with names that are modules themselves spelt out."""
+    names = {name for name, _ in modules()}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name for name in inner if name in names]
+            yield from found
+            if len(found) < len(inner):
+                yield node.module
+
+
+MODULES = dict(modules())
+
+
+def layer(module: str) -> tuple[int, str] | None:
+    package, _, rest = module.partition(".")
+    top = rest.split(".")[0]
+    for number, peers in enumerate(LAYERS[package]):
+        if top in peers:
+            return number, top
+    return None
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_lower_layers(module: str) -> None:
+    here = layer(module)
+    package = module.split(".")[0]
+    assert here is not None or module == package, f"{module} stands in no layer"
+    for name in imports_of(MODULES[module]):
+        if name.split(".")[0] != package or here is None:
+            continue
+        there = layer(name)
+        if there is None or there[1] == here[1]:
+            continue
+        assert there[0] < here[0], f"{module} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_depend_one_way_and_are_entered_by_their_doors(module: str) -> None:
+    package = module.split(".")[0]
+    for name in imports_of(MODULES[module]):
+        other, _, rest = name.partition(".")
+        if other not in PACKAGES or other == package:
+            continue
+        assert PACKAGES.index(other) < PACKAGES.index(package), f"{module} imports {name}, against the direction"
+        if not any(module == wired or module.startswith(wired + ".") for wired in WIRING):
+            assert rest.split(".")[0] in DOORS[package], f"{module} enters {other} by {name}, which is no door"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_library_has_one_owner(module: str) -> None:
+    for name in imports_of(MODULES[module]):
+        owner = OWNERS.get(name.split(".")[0])
+        if owner:
+            assert module == owner or module.startswith(owner + "."), f"{module} imports {name}, which {owner} owns"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_settings_read_the_environment_and_only_the_command_prints(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+            assert module in ENVIRONMENT, f"{module}:{node.lineno} reads the environment"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            assert module.startswith("hub.cli"), f"{module}:{node.lineno} prints"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_says_what_it_is_for_and_is_neither_a_drawer_nor_a_giant(module: str) -> None:
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), f"{module} has no docstring"
+    assert text.count("\n") <= 600, f"{module} has {text.count(chr(10))} lines"
+    assert not set(module.split(".")) & {"utils", "util", "helpers", "common", "base", "manager", "misc"}
+
+
+def test_every_module_stands_in_the_code_map() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert text.count("\n") < 200
+    mapped = set(re.findall(r"`((?:indexer|hub|agents)[\w/]*(?:\.py|/))`", text))
+    actual = set()
+    for name, path in MODULES.items():
+        relative = path.relative_to(ROOT).as_posix()
+        actual.add(relative.removesuffix("__init__.py") if relative.endswith("__init__.py") else relative)
+        assert name
+    assert mapped == actual
+
+
+@pytest.mark.parametrize(
+    "imported", ["hub.cli", "hub.wiring", "hub.cli.commands", "indexer.pipeline", "indexer.index", "agents"]
+)
+def test_slow_libraries_wait_until_they_are_needed(imported: str) -> None:
+    code = f"import sys, {imported}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert not SLOW & set(done.stdout.split())
+
+
+def test_help_needs_no_part_of_the_index() -> None:
+    code = "import sys, hub.cli; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert not {"numpy", "apsw", "tree_sitter", "indexer.index"} & set(done.stdout.split())
