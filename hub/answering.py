@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from hub.errors import BackendError
-from hub.grounding import Quote, Verdict, checked, quotes
+from hub.grounding import KeySentence, Quote, Verdict, checked, key_sentences, quotes
 from hub.model import (
     Backend,
     BackendInfo,
@@ -71,8 +71,9 @@ def write(
     if prompt.dropped:
         written.notes.append(f"{len(prompt.dropped)} further hits did not fit the prompt of {prompt.tokens} tokens.")
     quoted = quotes(prompt, lexicon.weights, lexicon.stems)
+    evidence = evidence_text(key_sentences(prompt, lexicon.weights, lexicon.stems), quoted)
     if not info.writes or info.evidence_first:
-        written.add(quoted_text(quoted))
+        written.add(evidence)
         written.citations = tuple(quote.citation for quote in quoted)
     if info.writes:
         verdict = _draft(backend, info, prompt, question, lexicon, options, written)
@@ -82,7 +83,7 @@ def write(
         elif verdict.grounded:
             written.citations = tuple(c for c in prompt.citations if c.label in verdict.used)
         else:
-            written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + quoted_text(quoted))
+            written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + evidence)
             written.citations = tuple(quote.citation for quote in quoted)
     return written
 
@@ -138,9 +139,11 @@ class _Pieces:
             close()
 
 
-def quoted_text(quoted: Sequence[Quote]) -> str:
-    """Quotes as they are read: a line that says where each comes from, then its lines, indented."""
-    blocks = []
+def evidence_text(sentences: Sequence[KeySentence], quoted: Sequence[Quote]) -> str:
+    """What the code base itself says: sentences of its comments, then the quotes with the lines they come from."""
+    shown = {quote.citation.label for quote in quoted}
+    said = [f"{visible(sentence.text)} [{sentence.label}]" for sentence in sentences if sentence.label in shown]
+    blocks = ["\n".join(said)] if said else []
     for quote in quoted:
         citation = quote.citation
         name = f" — {citation.symbol}" if citation.symbol else ""

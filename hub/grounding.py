@@ -12,7 +12,10 @@ from hub.model import Citation, Prompt
 from indexer.model import Span
 
 # Constants of the checks and of quoting, each with its range. Judgements, checked by the cases in tests/test_grounding.
-QUOTED_LINES = 14  # lines of a quote: 6 to 40
+QUOTED_LINES = 12  # lines of a quote: 6 to 40
+KEY_SENTENCES = 3  # sentences of comments and documents put before the quotes: 1 to 6
+LONGEST_SENTENCE = 60  # words; what is longer is a table or a list that lost its line ends
+NEW_SHARE = 0.25  # 0 to 1; a further sentence must say so much of what the best one says, in words not said yet
 QUOTES = 3  # pieces of evidence quoted: 1 to 8
 QUOTE_SHARE = 0.45  # 0 to 1; a further quote must match at least this share of what the best one does
 REPEATED_WORDS = 8  # a run of so many words that comes a second time is a loop: 5 to 20
@@ -23,6 +26,13 @@ _CODE_WORD = re.compile(
     r"`([^`\n]+)`|\b([A-Za-z_]\w*(?:::~?\w+)+)|\b([a-z]+[A-Z]\w*|[A-Z][a-z0-9]+[A-Z]\w*|\w+_\w+)\b|\b([A-Za-z_]\w*)(?=\(\))"
 )
 _NAME = re.compile(r"[A-Za-z_]\w*")
+_COMMENT_MARK = re.compile(r"^\s*(?:///?<?!?|/\*\*?!?|\*/?|//!|#+(?=\s)|>)\s?|\s*\*/\s*$")
+_IS_COMMENT = re.compile(r"^\s*(?://|/\*|\*(?!\w))")
+_MARKUP = re.compile(
+    r"^\s*(?:SPDX-|[\\@](?:file|param|return|brief|tparam|throws)\b|Copyright\b|```|\|)", re.IGNORECASE
+)
+_ITEM = re.compile(r"[-*+]\s+|\d+[.)]\s+")
+_PROSE_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"(])")
 
 
 @dataclass(slots=True)
@@ -104,6 +114,57 @@ def _repetition(sentence: str, seen: set[tuple[str, ...]]) -> str | None:
             return "it repeats itself"
         seen.add(run)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class KeySentence:
+    """A sentence out of a comment or document of the evidence, word for word."""
+
+    label: int
+    text: str
+
+
+def key_sentences(
+    prompt: Prompt, weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]
+) -> list[KeySentence]:
+    """The sentences that say most of what was asked, best first, each one something that those before did not.
+
+    Greedy cover of the question's stems by rarity (maximal marginal relevance without a similarity to tune).
+    """
+    worth = dict(weights)
+    candidates = [
+        (KeySentence(citation.label, sentence), worth.keys() & set(stems(sentence)))
+        for citation, text in zip(prompt.citations, prompt.evidence, strict=True)
+        for sentence in _prose(citation, text)
+    ]
+    chosen: list[KeySentence] = []
+    said: set[str] = set()
+    first = 0.0
+    while len(chosen) < KEY_SENTENCES:
+        scored = [(sum(worth[stem] for stem in sorted(held - said)), sentence) for sentence, held in candidates]
+        score, best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
+        first = first or score
+        if best is None or score <= NEW_SHARE * first or any(best.text == before.text for before in chosen):
+            break
+        chosen.append(best)
+        said |= worth.keys() & set(stems(best.text))
+    return sorted(chosen, key=lambda sentence: sentence.label)
+
+
+def _prose(citation: Citation, text: str) -> list[str]:
+    """The sentences of a chunk's comments, or of the whole text where it is a document."""
+    document = citation.span.path.endswith((".md", ".rst", ".txt", ".markdown"))
+    paragraphs: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        plain = _COMMENT_MARK.sub("", line).strip()
+        if not plain or _MARKUP.match(plain) or not (document or _IS_COMMENT.match(line)):
+            paragraphs.append([])
+        else:
+            if _ITEM.match(plain) or (document and line.startswith("#")):
+                paragraphs.append([])
+            paragraphs[-1].append(_ITEM.sub("", plain))
+    sentences = [sentence for lines in paragraphs for sentence in _PROSE_SENTENCE.split(" ".join(lines))]
+    return [sentence for sentence in sentences if 3 < len(sentence.split()) <= LONGEST_SENTENCE]
 
 
 @dataclass(frozen=True, slots=True)

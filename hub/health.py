@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from hub import wiring
+from hub import indexing, wiring
 from hub.config import Settings
 from hub.errors import HubError
 from indexer.errors import IndexerError
@@ -66,7 +66,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def left_out(tree: Path, settings: Settings) -> list[LeftOut]:
     """Every file below a tree that its name would admit and that is not indexed. Raises TreeError."""
     root = check_root(tree)
-    rules = wiring.file_rules(settings)
+    rules = indexing.file_rules(settings)
     found = scan(root, rules)
     reasons = [LeftOut(path, reason) for path, reason in found.skipped]
     reasons += [LeftOut(problem.path, problem.message) for problem in found.problems]
@@ -104,7 +104,7 @@ def rebuild(settings: Settings, name: str | None, progress: Progress, cancelled:
             data.forget(workspace.name)
             with Index.for_writing(data, workspace.name, root) as index:
                 report = refresh(
-                    index, wiring.index_options(settings), wiring.embedder_source(settings), progress, cancelled
+                    index, indexing.index_options(settings), indexing.embedder_source(settings), progress, cancelled
                 )
             done.append(Repair(workspace.name, f"indexed afresh: {report.files} files, {report.chunks} chunks"))
     return done
@@ -166,7 +166,7 @@ def _folder(path: Path) -> Finding:
 
 
 def _embeddings(settings: Settings) -> Finding:
-    source = wiring.embedder_source(settings)
+    source = indexing.embedder_source(settings)
     if source is None:
         return Finding("embeddings", Grade.WARNING, "switched off", "Search uses text and symbols only.")
     loaded = source.load()
@@ -191,7 +191,7 @@ def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Fi
         if problems := index.problems():
             return Finding(subject, Grade.FAILED, problems[0], f"codehub repair --rebuild --workspace {workspace.name}")
         counts = index.table.counts()
-        source = wiring.embedder_source(settings)
+        source = indexing.embedder_source(settings)
         waiting = index.table.waiting(source.name) if source else 0
         depth = index.table.outbox_depth()
     detail = f"{counts.files} files, {counts.symbols} symbols, {counts.chunks} chunks of {workspace.root}"

@@ -158,7 +158,7 @@ class Service:
         )
 
     def _look(self, text: str, limit: int) -> tuple[Retrieval, Confidence]:
-        if self._embedder is None:
+        if self._embedder is None and self._index.table.embedders():
             self._embedder = self._make_embedder()
         retrieval = retrieve(self._index, understand(text), self._embedder, limit)
         return retrieval, assess(retrieval, self._index.text.term_weights(text), self._index.text.stems)

@@ -1,6 +1,6 @@
-"""Puts the parts together as the settings say. The only module that knows every implementation."""
+"""Puts together what answers, as the settings say: index, embedder, language model. Nothing is loaded early."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,40 +8,16 @@ from hub.backends.embedded import EmbeddedBackend
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.backends.llama_server import LlamaServerBackend
 from hub.config import Settings
-from hub.errors import BackendError, SettingsError, WorkspaceError
+from hub.errors import BackendError, BackendUnavailable, SettingsError, WorkspaceError
 from hub.model import Backend
 from hub.service import AskOptions, Service
-from indexer import embedding
 from indexer.errors import EmbedderError
-from indexer.files import FileRules, check_root
 from indexer.index import DataFolder, Index, Workspace
-from indexer.model import Embedder, IndexReport
-from indexer.pipeline import EmbedderSource, Options, Progress, refresh
+from indexer.model import Embedder
 
 
 def data_folder(settings: Settings) -> DataFolder:
     return DataFolder(settings.data)
-
-
-def index_tree(
-    settings: Settings, tree: Path, name: str | None, progress: Progress, cancelled: Callable[[], bool]
-) -> IndexReport:
-    """Brings the workspace of a tree up to date. Owns the data folder while it does."""
-    root = check_root(tree)
-    data = data_folder(settings)
-    with data.owned():
-        workspace = name or name_for(root, data.workspaces())
-        bound = settings.index_max_megabytes << 20 or None
-        with Index.for_writing(data, workspace, root, bound) as index:
-            return refresh(index, index_options(settings), embedder_source(settings), progress, cancelled)
-
-
-def index_options(settings: Settings) -> Options:
-    return Options(file_rules(settings), settings.index_workers)
-
-
-def file_rules(settings: Settings) -> FileRules:
-    return FileRules(settings.index_max_file_kilobytes << 10, settings.index_generated, settings.index_exclude)
 
 
 @contextmanager
@@ -77,36 +53,18 @@ def choose_workspace(workspaces: list[Workspace], name: str | None, folder: Path
     return max(workspaces, key=lambda workspace: (workspace.used_ns, workspace.name))
 
 
-def name_for(root: Path, workspaces: list[Workspace]) -> str:
-    """The workspace that holds the tree already, or a new name made from the folder's."""
-    for workspace in workspaces:
-        if workspace.root == root:
-            return workspace.name
-    letters = [
-        letter if (letter.isascii() and letter.isalnum()) or letter in "._-" else "-" for letter in root.name.lower()
-    ]
-    base = "".join(letters).strip("._-")[:50] or "tree"
-    taken = {workspace.name for workspace in workspaces}
-    return next(name for name in (base, *(f"{base}-{number}" for number in range(2, 10_000))) if name not in taken)
-
-
-def embedder_source(settings: Settings) -> EmbedderSource | None:
-    """The configured embedder, unloaded; None when the settings want none. Raises EmbedderError."""
-    if settings.embeddings == "none":
-        return None
-    if settings.embeddings == "minilm":
-        return EmbedderSource(embedding.NAME, embedding.MiniLmEmbedder)
-    from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
-
-    loaded = OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
-    return EmbedderSource(loaded.name, lambda: loaded)
-
-
 def embedder(settings: Settings) -> Embedder | None:
     """The configured embedder, loaded, or None where it cannot be: search then does without vectors."""
     try:
-        source = embedder_source(settings)
-        return source.load() if source else None
+        if settings.embeddings == "none":
+            return None
+        if settings.embeddings == "minilm":
+            from indexer.embedding import MiniLmEmbedder  # noqa: PLC0415 - brings numpy, for those who need vectors
+
+            return MiniLmEmbedder()
+        from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
+
+        return OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
     except EmbedderError:
         return None
 
@@ -146,7 +104,6 @@ def _found(settings: Settings) -> Backend:
 
 def _ollama(settings: Settings) -> Backend:
     from hub.backends import ollama  # noqa: PLC0415 - as above
-    from hub.errors import BackendUnavailable  # noqa: PLC0415
 
     model = ollama.find(settings.ollama_host, settings.ollama_model or None)
     if model is None:

@@ -244,8 +244,3 @@ def _ignored(path: str, rules: _Rules) -> bool:
         if verdict is not None:
             return verdict
     return False
-
-
-def count_lines(text: str) -> int:
-    """Lines as editors count them: a last line without a line end counts."""
-    return text.count("\n") + (0 if text.endswith("\n") or not text else 1)

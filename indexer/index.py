@@ -13,20 +13,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING, Self
 
 from indexer.errors import DataFolderError, FolderBusyError
-from indexer.model import ChunkId, Stamp
+from indexer.model import ChunkId, Stamp, Vector
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.facts import Facts
 from indexer.symbol_table.table import OutboxEntry, SymbolTable
 from indexer.symbol_table.text import TextSearch
-from indexer.vectors import ChromaVectors, ExactVectors, discard
 from indexer.words import query_words, words
+
+if TYPE_CHECKING:
+    from indexer.vectors import ChromaVectors, ExactVectors
 
 __all__ = ["DataFolder", "Drift", "Index", "Workspace", "query_words", "words"]
 
@@ -74,6 +72,8 @@ class DataFolder:
             raise DataFolderError(
                 f"The data folder {self.path} cannot be made: {error.strerror}.", "Give another one with --data."
             ) from None
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - 0.03 s that readers need not wait for
+
         lock = FileLock(self.path / "lock", timeout=0)
         try:
             lock.acquire()
@@ -206,7 +206,7 @@ class Index:
 
     # Vectors
 
-    def neighbours(self, embedder: str, vector: npt.NDArray[np.float32], limit: int) -> list[tuple[ChunkId, float]]:
+    def neighbours(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
         """(chunk, cosine similarity), best first, equal ones by id; empty while there are no vectors.
 
         The owner asks Chroma for more than enough and scores those exactly; others scan. Both give the same numbers.
@@ -216,6 +216,8 @@ class Index:
         if not self._owner:
             return self._exact_vectors(embedder).nearest(vector, limit)
         self.drain()
+        from indexer.vectors import ExactVectors  # noqa: PLC0415 - brings numpy, which symbol look-ups do without
+
         found = self._chroma_vectors(embedder, vector.shape[0]).nearest(vector, limit * OVER_ASK)
         candidates = [chunk for chunk, _ in found]
         ids, matrix = self.table.vectors_of(embedder, candidates)
@@ -268,6 +270,8 @@ class Index:
         for vectors in self._chroma.values():
             vectors.close()
         self._chroma.clear()
+        from indexer.vectors import discard  # noqa: PLC0415 - as above
+
         discard(self._folder / "chroma")
         total = 0
         for embedder, dimensions in self.table.embedders().items():
@@ -284,12 +288,16 @@ class Index:
         """What is wrong with the table itself; empty when all is well."""
         return self._database.integrity_problems()
 
-    def _chroma_vectors(self, embedder: str, dimensions: int) -> ChromaVectors:
+    def _chroma_vectors(self, embedder: str, dimensions: int) -> "ChromaVectors":
+        from indexer.vectors import ChromaVectors  # noqa: PLC0415 - brings numpy, which symbol look-ups do without
+
         if embedder not in self._chroma:
             self._chroma[embedder] = ChromaVectors(self._folder / "chroma", embedder, dimensions)
         return self._chroma[embedder]
 
-    def _exact_vectors(self, embedder: str) -> ExactVectors:
+    def _exact_vectors(self, embedder: str) -> "ExactVectors":
+        from indexer.vectors import ExactVectors  # noqa: PLC0415 - as above
+
         if embedder not in self._exact:
             self._exact[embedder] = ExactVectors(*self.table.vectors(embedder))
         return self._exact[embedder]

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from typing import NewType, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NewType, Protocol
 
 SymbolId = NewType("SymbolId", str)
 ChunkId = NewType("ChunkId", str)
 
-Matrix = npt.NDArray[np.float32]  # shape (texts, dimensions), rows of unit length
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Vector = npt.NDArray[np.float32]  # shape (dimensions,), of unit length
+    Matrix = npt.NDArray[np.float32]  # shape (texts, dimensions), rows of unit length
+else:  # numpy takes 0.1 s to import, which looking up a symbol should not wait for
+    Vector = Matrix = Any
 
 
 class Language(StrEnum):
@@ -247,7 +251,7 @@ class Embedder(Protocol):
     def embed_documents(self, texts: Sequence[str]) -> Matrix:
         """One row for each text. Raises EmbedderError."""
 
-    def embed_query(self, text: str) -> npt.NDArray[np.float32]:
+    def embed_query(self, text: str) -> Vector:
         """Shape (dimensions,). Raises EmbedderError."""
 
 
@@ -261,7 +265,7 @@ class VectorIndex(Protocol):
 
     def delete(self, ids: Sequence[ChunkId]) -> None: ...
 
-    def nearest(self, vector: npt.NDArray[np.float32], limit: int) -> list[tuple[ChunkId, float]]:
+    def nearest(self, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
         """(id, cosine similarity), best first, equal ones by id."""
 
     def count(self) -> int: ...

@@ -271,7 +271,7 @@ class _Run:
 
 def parse_file(source: SourceFile) -> tuple[ParsedFile, tuple[Chunk, ...]]:
     """A file's facts and chunks, whatever its language. Never raises on its text."""
-    parsed = cpp.parse(source) if source.language is Language.CPP else documents.parse(source)
+    parsed = cpp.parse(source) if source.language is Language.CPP else documents.parse_document(source)
     return parsed, chunking.chunk(source, parsed)
 
 

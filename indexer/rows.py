@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from indexer.files import count_lines
 from indexer.model import Chunk, ParsedFile, Reference, ReferenceKind, SourceFile, Symbol
 from indexer.words import words
 
@@ -112,3 +111,8 @@ def last_name(written: str) -> str:
 
 def _base_name(include: str) -> str:
     return include.rpartition("/")[2]
+
+
+def count_lines(text: str) -> int:
+    """Lines as editors count them: a last line without a line end counts."""
+    return text.count("\n") + (0 if text.endswith("\n") or not text else 1)

@@ -9,12 +9,13 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from pathlib import Path
 
 from hub.errors import HubError
 from indexer.errors import Cancelled, IndexerError
 
+_UPKEEP = {"index", "status", "doctor", "repair"}
 DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 
 
@@ -22,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        from hub.cli import commands  # noqa: PLC0415 - 0.3 s that --help and a misspelt option need not wait for
-
+        # Imported here, because --help and a misspelt option need nothing, and looking up needs no parser.
+        commands = import_module("hub.cli.upkeep" if options.command in _UPKEEP else "hub.cli.reading")
         run: Callable[[argparse.Namespace], int] = getattr(commands, options.command)
         return run(options)
     except Cancelled as error:
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="codehub", description="Index C++ code, search it, and ask questions that are answered with citations."
     )
-    parser.add_argument("--version", action="version", version=f"codehub {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:
@@ -110,8 +111,11 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _version() -> str:
-    try:
-        return version("code-knowledge-hub")
-    except PackageNotFoundError:
-        return "of a source tree that is not installed"
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - 0.05 s for this option alone
+
+        try:
+            parser.exit(message=f"codehub {version('code-knowledge-hub')}\n")
+        except PackageNotFoundError:
+            parser.exit(message="codehub of a source tree that is not installed\n")

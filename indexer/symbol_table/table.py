@@ -5,8 +5,6 @@ same transaction; ``indexer.index`` carries it there. Knows nothing of how text 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from indexer.model import Chunk, ChunkId, Matrix, Problem, Span, SymbolId
 from indexer.rows import FileRows, Row
 from indexer.symbol_table.database import Database, marks
@@ -168,7 +166,7 @@ class SymbolTable:
 
     def store_vectors(self, embedder: str, ids: Sequence[ChunkId], vectors: Matrix) -> None:
         """Keeps unit vectors in half precision and posts them for the vector index, as one transaction."""
-        halves = vectors.astype(np.float16)
+        halves = vectors.astype("float16")
         with self._db.transaction():
             self._db.run(
                 "INSERT OR REPLACE INTO embedders(name, dimensions) VALUES(?, ?)", (embedder, vectors.shape[1])
@@ -253,6 +251,10 @@ class SymbolTable:
                 found[row[0]] = _chunk(row)
         return [found[chunk] for chunk in ids if chunk in found]
 
+    def chunks_of(self, path: str) -> list[Chunk]:
+        """The chunks of a file, in order."""
+        return [_chunk(row) for row in self._db.rows(f"{_CHUNK_COLUMNS} WHERE path = ? ORDER BY first_line", (path,))]
+
     def chunks_at(self, span: Span) -> list[Chunk]:
         """The chunks that share lines with a span, in order."""
         rows = self._db.rows(
@@ -268,6 +270,8 @@ def _chunk(row: Row) -> Chunk:
 
 
 def _matrix(rows: Sequence[Row]) -> tuple[list[ChunkId], Matrix]:
+    import numpy as np  # noqa: PLC0415 - 0.1 s that readers of symbols and text need not wait for
+
     if not rows:
         return [], np.empty((0, 0), dtype=np.float32)
     halves = np.frombuffer(b"".join(row[1] for row in rows), dtype=np.float16)

@@ -1,0 +1,21 @@
+"""What the commands share: settings out of the arguments, and how JSON and notes are printed."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from hub import config
+from hub.shapes import Json
+
+
+def settings_of(options: argparse.Namespace, **flags: object) -> config.Settings:
+    return config.load({"data": options.data, **flags})
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
+
+
+def print_json(shape: Json) -> None:
+    print(json.dumps(shape, ensure_ascii=False, indent=2))

@@ -1,0 +1,163 @@
+"""The commands that look things up: search, symbol, references, callers, callees, ask, export."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hub import shapes, wiring
+from hub.cli import DONE, NOTHING
+from hub.cli.output import print_json, print_notes, settings_of
+from hub.model import Answer, Event, Found, Hit, Piece, Reading, Tier
+from hub.prompting import visible
+from hub.service import Relations, Service
+from indexer.index import Index
+from indexer.model import Symbol
+
+_SNIPPET_LINES = 6
+
+
+def search(options: argparse.Namespace) -> int:
+    with _service(options) as service:
+        result = service.search(" ".join(options.query), options.limit)
+    if options.json:
+        print_json(shapes.search_shape(result))
+    elif not result.hits:
+        print(f"Nothing found in {result.workspace}. {' '.join(result.confidence.reasons)}")
+    else:
+        for rank, hit in enumerate(result.hits, 1):
+            _print_hit(rank, hit, explain=options.explain)
+        confidence = result.confidence
+        print(f"confidence {confidence.value:.2f} (uncalibrated): {'; '.join(confidence.reasons)}")
+        print_notes(result.notes)
+    return DONE if result.hits else NOTHING
+
+
+def symbol(options: argparse.Namespace) -> int:
+    with _service(options) as service:
+        found = service.symbols(options.name, options.limit)
+    if options.json:
+        print_json({"symbols": [shapes.symbol_shape(symbol) for symbol in found]})
+    elif not found:
+        print(f"No symbol is named {options.name}.")
+    for entry in found if not options.json else ():
+        _print_symbol(entry)
+    return DONE if found else NOTHING
+
+
+def references(options: argparse.Namespace) -> int:
+    return _relations(options, "references", "used")
+
+
+def callers(options: argparse.Namespace) -> int:
+    return _relations(options, "callers", "called")
+
+
+def callees(options: argparse.Namespace) -> int:
+    return _relations(options, "callees", "calling")
+
+
+def ask(options: argparse.Namespace) -> int:
+    question = " ".join(options.question)
+    tier = None if options.tier == "auto" else Tier(options.tier)
+    with _service(options, backend=options.backend) as service:
+        answer = service.ask(question, tier, _ignore if options.json else _tell)
+    if options.json:
+        print_json(shapes.answer_shape(answer))
+    else:
+        _print_sources(answer)
+    return NOTHING if answer.declined else DONE
+
+
+def export(options: argparse.Namespace) -> int:
+    settings = settings_of(options)
+    data = wiring.data_folder(settings)
+    chosen = wiring.choose_workspace(data.workspaces(), options.workspace, Path.cwd())
+    with Index.for_reading(data, chosen.name) as opened:
+        for shape in shapes.export_shapes(opened.facts.all_symbols(), opened.facts.all_edges()):
+            print(json.dumps(shape, ensure_ascii=False))
+    return DONE
+
+
+@contextmanager
+def _service(options: argparse.Namespace, **flags: object) -> Iterator[Service]:
+    with wiring.open_service(settings_of(options, **flags), options.workspace, Path.cwd()) as service:
+        yield service
+
+
+def _relations(options: argparse.Namespace, kind: str, verb: str) -> int:
+    with _service(options) as service:
+        found: Relations = getattr(service, kind)(options.name)
+    if options.json:
+        print_json(shapes.relations_shape(found))
+        return DONE if found.edges else NOTHING
+    if not found.edges:
+        known = (
+            f"{options.name} is known, but no {kind} of it." if found.symbols else f"Nothing is named {options.name}."
+        )
+        print(known)
+        return NOTHING
+    for edge in found.edges:
+        other = edge.target if kind == "callees" else edge.inside or "file scope"
+        print(f"{edge.path}:{edge.line}  {other}  ({edge.kind.value}, {edge.how.value})")
+    print(f"{len(found.edges)} places {verb}")
+    return DONE
+
+
+def _ignore(_event: Event) -> None:
+    pass
+
+
+def _tell(event: Event) -> None:
+    match event:
+        case Found(citations, confidence) if citations:
+            files = len({citation.span.path for citation in citations})
+            print(
+                f"found {len(citations)} pieces of evidence in {files} files, confidence {confidence.value:.2f}",
+                file=sys.stderr,
+            )
+        case Reading(backend, model, prompt_tokens):
+            print(f"{model} ({backend}) reads {prompt_tokens} tokens ...", file=sys.stderr)
+        case Piece(text):
+            print(text, end="", flush=True)
+
+
+def _print_sources(answer: Answer) -> None:
+    print("\n")
+    if answer.citations:
+        print("Sources:")
+    for citation in answer.citations:
+        name = f"  {citation.symbol}" if citation.symbol else ""
+        print(f"  [{citation.label}] {citation.span}{name}")
+    calibrated = "" if answer.confidence.calibrated else " (uncalibrated)"
+    state = f"{answer.workspace} at {answer.stamp.commit[:12] if answer.stamp.commit else 'no commit'}"
+    dirty = " with local changes" if answer.stamp.dirty else ""
+    who = answer.backend if answer.model == "none" else f"{answer.model} ({answer.backend})"
+    print(
+        f"confidence {answer.confidence.value:.2f}{calibrated}, tier {answer.tier.value}, {who},"
+        f" {answer.seconds:.1f} s, {state}{dirty}"
+    )
+    print_notes(answer.notes)
+
+
+def _print_hit(rank: int, hit: Hit, *, explain: bool) -> None:
+    name = f"  {hit.symbol_name}" if hit.symbol_name else ""
+    print(f"{rank:2}. {hit.chunk.span}{name}")
+    if explain:
+        ranks = ", ".join(f"{signal.source.value} rank {signal.rank} ({signal.raw:.3f})" for signal in hit.signals)
+        sums = " ".join(f"{value:+.5f} {source}" for source, value in hit.contributions)
+        print(f"    score {hit.score:.5f} = {sums}\n    {ranks}")
+    lines = [line.rstrip() for line in visible(hit.chunk.text).split("\n") if line.strip()]
+    for line in lines[:_SNIPPET_LINES]:
+        print(f"    {line}")
+    print()
+
+
+def _print_symbol(entry: Symbol) -> None:
+    form = "defined" if entry.is_definition else "declared"
+    print(f"{entry.span}  {entry.kind.value} {entry.qualified_name}  ({form})")
+    print(f"    {visible(entry.signature)}")
+    if entry.doc:
+        print("\n".join(f"    {line}" for line in visible(entry.doc).split("\n")))
