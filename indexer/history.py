@@ -8,6 +8,12 @@ GIT_TIMEOUT_S = 30.0  # a status of Chromium's tree on a cold disk takes about 2
 
 # A repository's own configuration may name programs that git then runs; these settings name none.
 _HARMLESS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat")
+_CLOSED = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_ALLOW_PROTOCOL": "none",  # a clone with missing objects would fetch them, by a program of its own choice
+    "LC_ALL": "C",
+}
 _KEPT_VARIABLES = ("PATH", "HOME", "SYSTEMROOT")  # HOME, because safe.directory stands in the user's own settings
 
 
@@ -16,14 +22,32 @@ def head(root: Path) -> tuple[str | None, bool]:
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if commit is None:
         return None, False
-    changes = _git(root, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--", ".")
+    filters = _own_filters(root)
+    if any("=" in name for name in filters):  # cannot be switched off on the command line
+        return commit.strip(), True
+    off = [
+        part
+        for name in filters
+        for key in ("clean=", "process=", "required=false")
+        for part in ("-c", f"filter.{name}.{key}")
+    ]
+    looks = ("--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    changes = _git(root, *off, "--no-optional-locks", "status", *looks, "--", ".")
     return commit.strip(), bool(changes)
+
+
+def _own_filters(root: Path) -> list[str]:
+    """The content filters that the repository itself defines; comparing files would run them. The user's may run."""
+    asked = ("--includes", "-z", "--name-only", "--get-regexp", r"^filter\.")
+    listed = [_git(root, "config", scope, *asked) or "" for scope in ("--local", "--worktree")]
+    keys = "".join(listed).split("\0")
+    return sorted({key.removeprefix("filter.").rpartition(".")[0] for key in keys if key})
 
 
 def _git(root: Path, *arguments: str) -> str | None:
     """What git prints, or None when it fails or is not there."""
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
+    environment |= _CLOSED
     try:
         done = subprocess.run(
             ["git", *_HARMLESS, "-C", str(root), *arguments],  # noqa: S607 - git is found on the user's own PATH

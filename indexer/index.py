@@ -139,6 +139,7 @@ class Index:
         self.root = root
         self._chroma: dict[str, ChromaVectors] = {}
         self._exact: dict[str, ExactVectors] = {}
+        self._compared: set[str] = set()  # embedders whose Chroma was found complete since it was opened
         self.table = SymbolTable(database)
         self.facts = Facts(database)
         self.text = TextSearch(database)
@@ -154,7 +155,10 @@ class Index:
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / _CARD).write_text(json.dumps({"root": str(root)}), encoding="utf-8")
+            # In one step, so that neither a crash nor a full disk leaves a workspace without its card.
+            written = folder / f"{_CARD}.new"
+            written.write_text(json.dumps({"root": str(root)}), encoding="utf-8")
+            written.replace(folder / _CARD)
         except OSError as error:
             raise DataFolderError(
                 f"The folder {folder} cannot be written: {error.strerror}.", "Free some space or check its owner."
@@ -215,7 +219,7 @@ class Index:
             return []
         if not self._owner:
             return self._exact_vectors(embedder).nearest(vector, limit)
-        self.drain()
+        self.reconcile()
         from indexer.vectors import ExactVectors  # noqa: PLC0415 - brings numpy, which symbol look-ups do without
 
         found = self._chroma_vectors(embedder, vector.shape[0]).nearest(vector, limit * OVER_ASK)
@@ -236,6 +240,22 @@ class Index:
         if taken:
             self._renew_if_worn()
         return taken
+
+    def reconcile(self) -> None:
+        """Drains, and makes Chroma again where it holds another number of vectors, as after its folder was deleted.
+
+        Compares once for each opening: nobody else writes there.
+        """
+        self.drain()
+        for embedder, dimensions in self.table.embedders().items():
+            if embedder not in self._compared:
+                if self._chroma_vectors(embedder, dimensions).count() != self.table.vector_count(embedder):
+                    self.rebuild_vectors()
+                self._compared.add(embedder)
+
+    def lost_chroma(self) -> bool:
+        """Whether there are vectors but no Chroma folder at all."""
+        return bool(self.table.embedders()) and not (self._folder / "chroma").exists()
 
     def _apply(self, embedder: str, entries: list[OutboxEntry]) -> None:
         last = {entry.chunk: entry.operation for entry in entries}

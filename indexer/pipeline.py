@@ -9,10 +9,12 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 
 from indexer import chunking, cpp, documents, history
@@ -41,7 +43,9 @@ TASK_BYTES = 128 << 10  # of source a parsing task: large enough to hide the han
 INLINE_BYTES = 192 << 10  # below this starting processes (0.3 s) costs more than parsing here
 WRITE_FILES = 64  # a transaction: what a crash can cost, against the price of a commit
 EMBED_BATCH = 64  # texts between two looks at the cancel button
-RACY_NS = 2_000_000_000  # a file changed this shortly before the scan may change again without a new time stamp
+# A file changed this shortly before it was read may have changed again without a new time stamp. 0.01 s (a tick of the
+# kernel's clock) to 2 s (FAT's).
+RACY_NS = 2_000_000_000
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
@@ -119,6 +123,7 @@ class _Run:
         started = clock()
         root = check_root(self._index.root)
         self._progress("scan", 0, 0)
+        trusted_ns = int(self._options.now().timestamp() * 1e9) - RACY_NS
         found = scan(root, self._options.rules)
         if not found.candidates:
             raise TreeError(
@@ -130,7 +135,7 @@ class _Run:
         if table.meta().get("facts") != str(FACTS_VERSION):
             table.distrust_files({"facts": str(FACTS_VERSION)})
         known = table.known_files()
-        todo = self._todo(found, known)
+        todo = _todo(found, known, int(table.meta().get("trusted_ns", "0")))
         gone = sorted(set(known) - {candidate.path for candidate in found.candidates})
         commit, dirty = history.head(root)
         self._lap("scan", started)
@@ -146,6 +151,7 @@ class _Run:
                 "commit": commit or "",
                 "dirty": str(int(dirty)),
                 "indexed_at": self._options.now().isoformat(timespec="seconds"),
+                "trusted_ns": str(trusted_ns),
             }
         )
         self._lap("parse and write", started)
@@ -169,17 +175,6 @@ class _Run:
             stages=tuple(self._stages),
             notes=tuple(self._notes),
         )
-
-    def _todo(self, found: Scan, known: dict[str, KnownFile]) -> list[Candidate]:
-        """The files whose size or time differ, and those too young for their time to be trusted."""
-        young = int(self._options.now().timestamp() * 1e9) - RACY_NS
-        todo = []
-        for candidate in found.candidates:
-            before = known.get(candidate.path)
-            same = before is not None and (before.size, before.mtime_ns) == (candidate.size, candidate.mtime_ns)
-            if not same or candidate.mtime_ns > young:
-                todo.append(candidate)
-        return todo
 
     def _parse_and_write(self, root: Path, todo: Sequence[Candidate], known: dict[str, KnownFile]) -> int:
         """Writes what changed. Returns how many files turned out to be no longer indexable."""
@@ -247,12 +242,12 @@ class _Run:
         return len(waiting)
 
     def _drain(self) -> None:
-        if not self._index.table.outbox_depth():
+        if not self._index.table.outbox_depth() and not self._index.lost_chroma():
             return
         started = self._options.clock()
         self._progress("vectors", 0, 0)
         try:
-            self._index.drain()
+            self._index.reconcile()
         except FolderFullError:
             raise
         except DataFolderError as error:
@@ -273,6 +268,20 @@ def parse_file(source: SourceFile) -> tuple[ParsedFile, tuple[Chunk, ...]]:
     """A file's facts and chunks, whatever its language. Never raises on its text."""
     parsed = cpp.parse(source) if source.language is Language.CPP else documents.parse_document(source)
     return parsed, chunking.chunk(source, parsed)
+
+
+def _todo(found: Scan, known: dict[str, KnownFile], trusted_ns: int) -> list[Candidate]:
+    """The files whose size or time differ, and those that were read when their time could not be trusted yet.
+
+    ``trusted_ns`` is when the last whole run began, less RACY_NS: a change of a file that was older then shows.
+    """
+    todo = []
+    for candidate in found.candidates:
+        before = known.get(candidate.path)
+        same = before is not None and (before.size, before.mtime_ns) == (candidate.size, candidate.mtime_ns)
+        if not same or candidate.mtime_ns > trusted_ns:
+            todo.append(candidate)
+    return todo
 
 
 def _parse_task(root: Path, task: _Task, rules: FileRules) -> list[_Outcome]:
@@ -315,7 +324,10 @@ def _parse_elsewhere(root: Path, tasks: Sequence[_Task], options: Options) -> It
         while left or under_way:
             while left and len(under_way) < 2 * workers and not crashed:
                 task = left.pop()
-                under_way[pool.submit(_parse_task, root, task, options.rules)] = task
+                try:
+                    under_way[_submit(pool, root, task, options.rules)] = task
+                except BrokenProcessPool:
+                    crashed.append(task)
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 task = under_way.pop(future)
                 try:
@@ -332,15 +344,44 @@ def _parse_one_by_one(root: Path, task: _Task, rules: FileRules) -> Iterable[_Ou
     for entry in task:
         try:
             with _pool(1) as pool:
-                yield from pool.submit(_parse_task, root, (entry,), rules).result()
+                yield from _submit(pool, root, (entry,), rules).result()
         except BrokenProcessPool:
             yield Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Spawned, because a fork would copy Chroma's and onnxruntime's threads in the middle of what they do.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_the_parent)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _submit(pool: ProcessPoolExecutor, root: Path, task: _Task, rules: FileRules) -> Future[list[_Outcome]]:
+    with _interrupts_held_back():
+        return pool.submit(_parse_task, root, task, rules)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A process begun inside starts with Ctrl-C blocked: the terminal sends it to all, and dying of it while starting
+    would look like a parser that crashed.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _follow_the_parent() -> None:
+    """Leaves Ctrl-C to the parent, and ends with it: a parser waiting for work would outlive a killed parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

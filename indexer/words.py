@@ -13,11 +13,10 @@ _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # English function words that carry nothing in a question about code. Left out of queries only: in a
 # document they cost little, and a query of nothing but these must still be able to say so.
 STOP_WORDS = frozenset(
-    """a about all an and any are as at be been but by can code could did do does done each file files find for from
-    function functions get gets give has have how i if in into is it its let line lines list look me method methods my
-    need not of on one or our out please shall should show so some source tell than that the their them then there these
-    they this to up us use used uses using want was we were what when where which while who whose why will with work
-    works would you your""".split()
+    """a about all an and any are as at be been but by can could did do does done each for from has have how i if in
+    into is it its let me my need not of on one or our out please shall should show so some than that the their them
+    then there these they this to up us use used uses using want was we were what when where which while who whose
+    why will with would you your""".split()
 )
 
 

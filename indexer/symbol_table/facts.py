@@ -140,7 +140,8 @@ def _symbol(row: Row) -> Symbol:
 
 def _typed_name(name: str) -> str:
     """A name without arguments, spaces or a leading ``::``; ``operator()`` keeps its parentheses."""
-    text = "".join(name.split()).removeprefix("::")
+    whole = name.encode("utf-8", "replace").decode()  # SQLite takes no lone surrogates, which a shell may hand over
+    text = "".join(whole.split()).removeprefix("::")
     head, found, operator = text.partition("operator")
     if found and (not head or head.endswith("::")) and operator.startswith("()"):
         return head + found + "()"

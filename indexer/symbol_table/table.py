@@ -205,6 +205,9 @@ class SymbolTable:
     def vector_ids(self, embedder: str) -> set[ChunkId]:
         return {ChunkId(row[0]) for row in self._db.rows("SELECT chunk FROM vectors WHERE embedder = ?", (embedder,))}
 
+    def vector_count(self, embedder: str) -> int:
+        return self._db.number("SELECT count(*) FROM vectors WHERE embedder = ?", (embedder,))
+
     def outbox(self, limit: int) -> list[OutboxEntry]:
         rows = self._db.rows("SELECT seq, operation, embedder, chunk FROM outbox ORDER BY seq LIMIT ?", (limit,))
         return [OutboxEntry(seq, operation, embedder, ChunkId(chunk)) for seq, operation, embedder, chunk in rows]

@@ -30,13 +30,13 @@ class TextSearch:
         match = " OR ".join(f'"{term}"' for term in terms)  # words hold no quotes
         rows = self._db.rows(_SEARCH, (match, limit + 1))
         if len(rows) > limit and rows[limit][1] == rows[limit - 1][1]:
-            # Row ids decide which of equals the limit cuts, and they differ between a refresh and a rebuild.
-            rows = [row for row in rows if row[1] > rows[limit][1]] or rows
+            # Row ids would decide which of equals the limit cuts, and they differ between a refresh and a rebuild.
+            rows = [row for row in self._db.rows(_SEARCH, (match, -1)) if row[1] >= rows[limit][1]]
         scored = [
             (ChunkId(self._db.rows("SELECT id FROM chunks WHERE rowid = ?", (rowid,))[0][0]), float(score))
-            for rowid, score in rows[:limit]
+            for rowid, score in rows
         ]
-        return sorted(scored, key=lambda hit: (-hit[1], hit[0]))
+        return sorted(scored, key=lambda hit: (-hit[1], hit[0]))[:limit]
 
     def holds(self, word: str) -> bool:
         """Whether any chunk holds the word, whole, in any letter case."""

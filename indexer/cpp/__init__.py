@@ -1,0 +1,50 @@
+"""Reads one C++ file (C and CUDA too) into its symbols, its references and what could not be read. It never raises.
+
+Names are those a developer types: unnamed and inline namespaces leave no trace in a qualified name, and neither do the
+template arguments of a class (``std::hash<Foo>`` is a ``std::hash``; its id still differs). Nothing here knows other
+files: references carry names, never targets.
+"""
+
+from collections.abc import Iterator
+
+from indexer.cpp.reader import Reader, Use
+from indexer.model import ParsedFile, Problem, Reference, SourceFile, Span, Symbol
+
+MAX_PROBLEMS = 20  # of one file; a file that is no C++ at all should not flood the report
+
+
+def parse(source: SourceFile) -> ParsedFile:
+    r"""The symbols by place, the references by line, and a Problem for each stretch that is not C++ to the grammar.
+
+    Lines are those of ``text.split("\n")``. A declaration and its definition share an id; overloads differ in it.
+    """
+    text = source.text.encode("utf-8", "surrogatepass")
+    reader = Reader(source.path, text)
+    reader.read()
+    return ParsedFile(
+        path=source.path,
+        language=source.language,
+        symbols=tuple(sorted(reader.symbols, key=_place)),
+        references=tuple(
+            Reference(name, kind, Span(source.path, line, line), inside)
+            for name, kind, line, inside in sorted(reader.uses, key=_use)
+        ),
+        problems=tuple(_limited(source.path, reader.problems)),
+    )
+
+
+def _place(symbol: Symbol) -> tuple[int, int]:
+    return symbol.span.first_line, -symbol.span.last_line  # the sort is stable: one line keeps the order of its text
+
+
+def _use(use: Use) -> tuple[int, str, str, str]:
+    name, kind, line, inside = use
+    return line, kind, name, inside or ""
+
+
+def _limited(path: str, found: dict[int, str]) -> Iterator[Problem]:
+    lines = sorted(found)
+    for line in lines[:MAX_PROBLEMS]:
+        yield Problem(path, line, found[line])
+    if len(lines) > MAX_PROBLEMS:
+        yield Problem(path, lines[MAX_PROBLEMS], f"{len(lines) - MAX_PROBLEMS} more lines could not be read as C++")

@@ -1,0 +1,54 @@
+"""Small trees on disk, and what an index holds of them in a form that can be compared."""
+
+from pathlib import Path
+
+from indexer.index import DataFolder, Index
+from indexer.model import IndexReport
+from indexer.pipeline import EmbedderSource, Options, refresh
+
+COUNTER = {
+    "src/counter.h": "#pragma once\nnamespace app {\n/// Counts things.\nclass Counter {\n public:\n  void Increment(int by);\n"
+    "  int value() const { return value_; }\n\n private:\n  int value_ = 0;\n};\n}  // namespace app\n",
+    "src/counter.cc": '#include "counter.h"\n\nnamespace app {\n\n// Adds to the value and never overflows in practice.\n'
+    "void Counter::Increment(int by) {\n  value_ += by;\n}\n\n}  // namespace app\n",
+    "src/main.cc": '#include "counter.h"\n\nint main() {\n  app::Counter counter;\n  counter.Increment(2);\n'
+    "  return counter.value();\n}\n",
+    "README.md": "# Counter\n\nCounts things.\n\n## Limits\n\nNone that matter.\n",
+}
+
+
+def write_tree(root: Path, files: dict[str, str | bytes]) -> Path:
+    """Makes the files below the root; returns the root."""
+    for path, content in files.items():
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return root
+
+
+def index_of(root: Path, data: Path, source: EmbedderSource | None = None) -> IndexReport:
+    """Indexes a tree into the workspace "w" in this process."""
+    folder = DataFolder(data)
+    with folder.owned(), Index.for_writing(folder, "w", root) as index:
+        return refresh(index, Options(workers=1), source)
+
+
+def contents(index: Index) -> dict[str, object]:
+    """Everything a reader could ask of the index, without what may differ between two runs: row ids and times."""
+    table = index.table
+    files = {path: (known.size, known.digest) for path, known in table.known_files().items()}
+    chunks = [chunk for path in sorted(files) for chunk in table.chunks_of(path)]
+    asked = sorted({word for chunk in chunks for word in index.text.stems(chunk.text)})[:40]
+    return {
+        "files": files,
+        "symbols": list(index.facts.all_symbols()),
+        "edges": list(index.facts.all_edges()),
+        "chunks": chunks,
+        "problems": table.problems(),
+        "text": {word: index.text.search(word, 20) for word in [*asked, " ".join(asked[:5])]},
+        "weights": index.text.term_weights(" ".join(asked)),
+        "vectors": {
+            name: {chunk: vector.tobytes() for chunk, vector in zip(*table.vectors(name), strict=True)}
+            for name in table.embedders()
+        },
+    }
