@@ -234,7 +234,7 @@ class _Run:
         embedder = source.load()
         for start in range(0, len(waiting), EMBED_BATCH):
             ids: list[ChunkId] = [chunk for chunk, _ in waiting[start : start + EMBED_BATCH]]
-            texts = [f"{chunk.title}\n{chunk.text}" for chunk in table.chunks(ids)]
+            texts = [embedded_text(chunk) for chunk in table.chunks(ids)]
             table.store_vectors(source.name, ids, embedder.embed_documents(texts))
             self._progress("embed", start + len(ids), len(waiting))
             self._stop_if_cancelled(())
@@ -282,6 +282,17 @@ def _todo(found: Scan, known: dict[str, KnownFile], trusted_ns: int) -> list[Can
         if not same or candidate.mtime_ns > trusted_ns:
             todo.append(candidate)
     return todo
+
+
+def embedded_text(chunk: Chunk) -> str:
+    """What is embedded of a chunk: its qualified name, or its path where it has none, and its text.
+
+    Path and signature are left out of the name's way: the signature stands in the text anyway, and with both an encoder
+    of so few word pieces reads hardly any code (mean reciprocal rank on leveldb 0.26 with the whole title, 0.32
+    so). Vectors of differently made texts must not be compared: whoever changes this changes the embedders' names.
+    """
+    path, *rest = chunk.title.split(" | ")
+    return f"{rest[0] if rest else path}\n{chunk.text}"
 
 
 def _parse_task(root: Path, task: _Task, rules: FileRules) -> list[_Outcome]:

@@ -56,7 +56,7 @@ class Database:
 
     def __init__(self, connection: apsw.Connection, path: Path) -> None:
         self._connection = connection
-        self._stem = connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
+        self._tokenizer: apsw.FTS5Tokenizer | None = None
         self.path = path
 
     @classmethod
@@ -141,8 +141,10 @@ class Database:
         """The tokens as the full-text index stores them, in order."""
         if not tokens:
             return []
+        if self._tokenizer is None:  # made late: what opens a damaged file must get as far as saying so
+            self._tokenizer = self._connection.fts5_tokenizer(TOKENIZER[0], list(TOKENIZER[1:]))
         text = " ".join(tokens).encode("utf-8", "replace")
-        found = self._stem(text, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
+        found = self._tokenizer(text, apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
         return [str(colocated[0]) for colocated in found]
 
     def integrity_problems(self) -> list[str]:

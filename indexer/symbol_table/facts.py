@@ -19,6 +19,18 @@ _EDGE_COLUMNS = (
     " (SELECT symbols.name FROM symbols WHERE symbols.id = refs.inside LIMIT 1)"
     " FROM refs JOIN files ON files.id = refs.file"
 )
+_TYPES = frozenset({SymbolKind.CLASS, SymbolKind.STRUCT, SymbolKind.UNION, SymbolKind.ENUM, SymbolKind.ALIAS})
+_FUNCTIONS = frozenset({SymbolKind.FUNCTION, SymbolKind.METHOD, SymbolKind.CONSTRUCTOR, SymbolKind.DESTRUCTOR})
+# What each kind of use can mean. A call may go through a variable or a type's constructor; a macro in capitals may look
+# like a call, and a call like a macro.
+_MEANT = {
+    ReferenceKind.CALL: _FUNCTIONS | _TYPES | {SymbolKind.VARIABLE, SymbolKind.FIELD, SymbolKind.MACRO},
+    ReferenceKind.TYPE: _TYPES | {SymbolKind.CONCEPT, SymbolKind.MACRO},
+    ReferenceKind.BASE: _TYPES | {SymbolKind.MACRO},
+    ReferenceKind.OVERRIDE: _FUNCTIONS,
+    ReferenceKind.MACRO: _FUNCTIONS | {SymbolKind.MACRO},
+    ReferenceKind.INCLUDE: frozenset[SymbolKind](),
+}
 _ARGUMENTS = re.compile(r"\(.*$", re.DOTALL)
 
 
@@ -158,6 +170,8 @@ def _judge(kind: ReferenceKind, written: str, inside_scope: str, symbol: Symbol)
     An unqualified call may go through an object of any class, so it is never more than a name. An unqualified type
     is looked up from the inside out.
     """
+    if symbol.kind not in _MEANT[kind]:
+        return None
     qualifier = written.removeprefix("::").rpartition("::")[0]
     if qualifier:
         return Provenance.RESOLVED if _ends_with(symbol.scope, qualifier) else None
