@@ -6,6 +6,7 @@ status 200 for what fails later. Every request body is kept. A fault is given as
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -83,8 +84,7 @@ class FakeOllama:
 
     def __enter__(self) -> Self:
         handler = type("Handler", (_Handler,), {"ollama": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
         return self
@@ -124,6 +124,15 @@ class FakeOllama:
         said = ["It", " is", " in", " [1]", *words][: options["num_predict"]]
         reason = "stop" if len(said) < options["num_predict"] else "length"
         return Lines([*map(chat_line, said), last_line(tokens, len(said), reason)])
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that go away are part of the tests; anything else is told on stderr."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,57 @@
+"""Runs the ``codehub`` command as its users do: in a process of its own, with a closed environment."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+COMMAND = "import sys; from hub.cli import main; sys.exit(main())"
+LIMIT_S = 110.0  # below the limit of a test, so that a command that hangs is reported with what it printed
+_KEPT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """The one object on stdout; anything else there is an error."""
+        return json.loads(self.out)
+
+
+def environment(data: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Nothing of the user's own but the path; no language model unless the settings name one."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    here = {"HOME": str(data.parent), "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "120"}
+    return {**kept, **here, "CODEHUB_DATA": str(data), "CODEHUB_BACKEND": "none", **(settings or {})}
+
+
+def run(
+    arguments: Sequence[str | Path],
+    data: Path,
+    settings: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    user: int | None = None,
+) -> Done:
+    """Runs one command to its end; ``user`` is a user id to run it as."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *map(str, arguments)],
+        capture_output=True,
+        env=environment(data, settings),
+        cwd=cwd or data.parent,
+        timeout=LIMIT_S,
+        check=False,
+        user=user,
+        group=user,
+        extra_groups=[] if user is not None else None,
+    )
+    return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))

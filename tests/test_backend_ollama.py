@@ -1,0 +1,512 @@
+import itertools
+import json
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.backends.ollama import (
+    EMBED_BATCH,
+    TEMPLATE_TOKENS,
+    OllamaBackend,
+    OllamaEmbedder,
+    find,
+    installed_models,
+)
+from hub.errors import (
+    BackendBusy,
+    BackendError,
+    BackendUnavailable,
+    BrokenStream,
+    ModelMissing,
+    PromptTooLong,
+)
+from hub.model import Completion, GenerationOptions, Prompt
+from indexer.errors import EmbedderError
+from tests.support.fake_ollama import (
+    Answer,
+    FakeModel,
+    FakeOllama,
+    Lines,
+    Refusal,
+    chat_line,
+    error_body,
+    exceeds,
+    last_line,
+)
+
+MODEL = "qwen2.5-coder:7b"
+EVIDENCE = "int add(int first, int second) { return first + second; }\n" * 40
+OPTIONS = GenerationOptions(max_tokens=64, timeout_s=20)
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeOllama]:
+    with FakeOllama() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_fake() -> Iterator[FakeOllama]:
+    with FakeOllama() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_backend(shared_fake: FakeOllama) -> OllamaBackend:
+    """For the laws about errors, which leave nothing behind; making a client takes longer than an example."""
+    return OllamaBackend(shared_fake.url, MODEL)
+
+
+def prompt(user: str = EVIDENCE, system: str = "Answer from the evidence and cite it.") -> Prompt:
+    return Prompt(system, user, (), (), tokens=len(user) // 3 + len(system) // 3)
+
+
+def ask(backend: OllamaBackend, asked: Prompt | None = None) -> tuple[list[str], Completion]:
+    *pieces, end = backend.stream(asked or prompt(), OPTIONS)
+    assert isinstance(end, Completion)
+    return [piece for piece in pieces if isinstance(piece, str)], end
+
+
+def check_chat_fails(fake: FakeOllama, answer: Answer, kind: type[BackendError], *words: str) -> BackendError:
+    """A chat that is answered so raises exactly this kind of error, with these words in message or hint."""
+    fake.chat = lambda _: answer
+    with pytest.raises(kind) as caught:
+        ask(OllamaBackend(fake.url, MODEL))
+    for word in words:
+        assert word in f"{caught.value.message} | {caught.value.hint}"
+    return caught.value
+
+
+# Laws
+
+
+@given(first=st.text(), second=st.text())
+def test_a_longer_text_never_counts_fewer_tokens_and_parts_never_count_less_than_the_whole(
+    first: str, second: str
+) -> None:
+    backend = OllamaBackend("http://127.0.0.1:9", MODEL)
+    whole, parts = backend.count_tokens(first + second), (backend.count_tokens(first), backend.count_tokens(second))
+    assert max(parts) <= whole <= sum(parts)
+    assert (whole == 0) == (first + second == "")
+
+
+@settings(max_examples=12, deadline=None)
+@given(size=st.integers(1024, 6000), counts=st.lists(st.integers(400, 9000), min_size=1, max_size=3))
+def test_the_estimate_is_never_below_a_count_that_ollama_has_told(
+    shared_fake: FakeOllama, size: int, counts: list[int]
+) -> None:
+    backend = OllamaBackend(shared_fake.url, MODEL)
+    asked = prompt(user="a" * size, system="")
+    before = backend.count_tokens(asked.user)
+    for count in counts:
+        shared_fake.chat = lambda _, told=count: Lines([last_line(told, 1)])
+        ask(backend, asked)
+    assert backend.count_tokens(asked.user) + TEMPLATE_TOKENS >= max(counts)
+    assert backend.count_tokens(asked.user) >= before
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 50) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "content", "done", "prompt_eval_count"]) | st.text(max_size=4),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+JSON_LINES = JSON_VALUES.map(lambda value: json.dumps(value).encode())
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    lines=st.lists(JSON_LINES | st.binary(max_size=20).filter(lambda line: b"\n" not in line), max_size=4),
+    cut=st.booleans(),
+)
+def test_whatever_line_comes_only_our_own_errors_come_out(
+    shared_fake: FakeOllama, shared_backend: OllamaBackend, lines: list[bytes], cut: bool
+) -> None:
+    shared_fake.chat = lambda _: Lines([chat_line("It"), *lines], cut)
+    with pytest.raises(BackendError):  # none of these answers says how much was read, so none is whole
+        ask(shared_backend)
+
+
+@settings(max_examples=60, deadline=None)
+@given(status=st.sampled_from([301, 400, 401, 404, 418, 500, 502, 503]), body=JSON_VALUES.map(json.dumps) | st.text())
+def test_whatever_refusal_comes_only_our_own_errors_come_out(
+    shared_fake: FakeOllama, shared_backend: OllamaBackend, status: int, body: str
+) -> None:
+    shared_fake.chat = lambda _: Refusal(status, body.encode("utf-8", "replace").decode())
+    with pytest.raises(BackendError):
+        ask(shared_backend)
+
+
+# What is sent
+
+
+def test_every_chat_forbids_cutting_shifting_and_thinking_and_names_one_window(fake: FakeOllama) -> None:
+    backend = OllamaBackend(fake.url, MODEL, num_ctx=8192)
+    ask(backend)
+    ask(backend, prompt("Another question?"))
+    bodies = fake.bodies("/api/chat")
+    assert len(bodies) == 2
+    for body in bodies:
+        assert (body["truncate"], body["shift"], body["think"], body["stream"]) == (False, False, False, True)
+        assert body["options"] == {"num_ctx": 8192, "num_predict": 64, "temperature": 0.0, "seed": 0}
+    assert bodies[0]["messages"] == [
+        {"role": "system", "content": "Answer from the evidence and cite it."},
+        {"role": "user", "content": EVIDENCE},
+    ]
+
+
+def test_the_window_is_at_most_what_the_model_was_trained_for(fake: FakeOllama) -> None:
+    fake.models = (FakeModel(MODEL, context_length=4096),)
+    backend = OllamaBackend(fake.url, MODEL, num_ctx=32_768)
+    info = backend.info()
+    assert info.context_window == 4096
+    assert info.prompt_tokens + OPTIONS.max_tokens < 4096
+    ask(backend)
+    assert fake.bodies("/api/chat")[0]["options"]["num_ctx"] == 4096
+
+
+def test_a_model_that_tells_no_window_gets_the_one_asked_for(fake: FakeOllama) -> None:
+    fake.show = {"details": {"format": "safetensors"}}
+    assert OllamaBackend(fake.url, MODEL, num_ctx=16_384).info().context_window == 16_384
+
+
+def test_a_lone_surrogate_in_a_question_is_sent_as_a_question_mark(fake: FakeOllama) -> None:
+    ask(OllamaBackend(fake.url, MODEL), prompt("what is \ud800 here"))
+    assert fake.bodies("/api/chat")[0]["messages"][1]["content"] == "what is ? here"
+
+
+# What comes back
+
+
+def test_an_answer_comes_in_pieces_and_ends_with_its_counts(fake: FakeOllama) -> None:
+    pieces, end = ask(OllamaBackend(fake.url, MODEL))
+    assert pieces[:4] == ["It", " is", " in", " [1]"]
+    assert end.text == "".join(pieces)
+    assert end.finish == "stop"
+    assert end.usage.prompt > len(EVIDENCE) // 4
+    assert (end.usage.completion, end.usage.cached) == (len(pieces), None)
+
+
+def test_an_answer_that_ran_out_of_room_says_so(fake: FakeOllama) -> None:
+    *_, end = OllamaBackend(fake.url, MODEL).stream(prompt(), GenerationOptions(max_tokens=3))
+    assert isinstance(end, Completion)
+    assert (end.finish, end.text) == ("length", "It is in")
+
+
+def test_thoughts_that_come_unasked_are_not_part_of_the_answer(fake: FakeOllama) -> None:
+    thought = {"message": {"role": "assistant", "content": "", "thinking": "Hmm."}, "done": False}
+    fake.chat = lambda _: Lines([json.dumps(thought).encode(), chat_line("Yes."), last_line(900, 9)])
+    assert ask(OllamaBackend(fake.url, MODEL))[0] == ["Yes."]
+
+
+def test_closing_the_iterator_drops_the_connection(fake: FakeOllama) -> None:
+    fake.chat = lambda _: Lines(chat_line("more " * 500) for _ in itertools.count())
+    answer = OllamaBackend(fake.url, MODEL).stream(prompt(), OPTIONS)
+    assert next(answer) == "more " * 500
+    answer.close()  # type: ignore[attr-defined]
+    assert fake.gave_up.wait(20)
+
+
+# Faults, each as Ollama has it
+
+
+def test_an_ollama_that_does_not_run_is_unavailable_and_the_hint_starts_it() -> None:
+    with pytest.raises(BackendUnavailable) as caught:
+        OllamaBackend(unused_address(), MODEL).info()
+    assert "ollama serve" in caught.value.hint
+
+
+def test_a_model_that_was_not_pulled_is_missing_and_the_hint_pulls_it(fake: FakeOllama) -> None:
+    with pytest.raises(ModelMissing) as caught:
+        ask(OllamaBackend(fake.url, "qwen3-coder:30b"))
+    assert caught.value.hint == "ollama pull qwen3-coder:30b"
+    check_chat_fails(fake, Refusal(404, error_body(f"model '{MODEL}' not found")), ModelMissing, f"pull {MODEL}")
+    check_chat_fails(fake, Refusal(400, error_body("model is required")), ModelMissing)
+
+
+def test_a_full_queue_is_busy(fake: FakeOllama) -> None:
+    full = "server busy, please try again.  maximum pending requests exceeded"
+    check_chat_fails(fake, Refusal(503, error_body(full)), BackendBusy, "maximum pending requests")
+
+
+def test_an_error_in_the_middle_of_an_answer_breaks_it(fake: FakeOllama) -> None:
+    error = json.dumps({"error": "an error was encountered while running the model: CUDA error"}).encode()
+    check_chat_fails(fake, Lines([chat_line("It"), error]), BrokenStream, "CUDA error")
+    check_chat_fails(fake, Lines([chat_line("It"), b'{"error": {"code": 500}}']), BrokenStream)
+
+
+def test_a_connection_cut_half_way_breaks_the_answer(fake: FakeOllama) -> None:
+    check_chat_fails(fake, Lines([chat_line("It"), chat_line(" is")], cut=True), BrokenStream, "broke")
+
+
+def test_an_answer_that_ends_without_its_last_line_is_broken(fake: FakeOllama) -> None:
+    check_chat_fails(fake, Lines([chat_line("It"), chat_line(" is")]), BrokenStream, "stopped in the middle")
+
+
+def test_the_pieces_before_a_fault_are_handed_on(fake: FakeOllama) -> None:
+    fake.chat = lambda _: Lines([chat_line("It"), chat_line(" is")])
+    answer = OllamaBackend(fake.url, MODEL).stream(prompt(), OPTIONS)
+    assert [next(answer), next(answer)] == ["It", " is"]
+    with pytest.raises(BrokenStream):
+        next(answer)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "llama-server reported out-of-memory during startup: cudaMalloc failed",
+        "model requires more system memory (20 GiB) than is available (8 GiB)",
+        "model runner has unexpectedly stopped, this may be due to resource limitations",
+    ],
+)
+def test_too_little_memory_is_told_with_a_way_out(fake: FakeOllama, error: str) -> None:
+    raised = check_chat_fails(fake, Refusal(500, error_body(error)), BackendError, error[:30], "num_ctx")
+    assert type(raised) is BackendError
+
+
+def test_a_prompt_cut_by_an_old_ollama_breaks_the_answer(fake: FakeOllama) -> None:
+    fake.ignores_truncate = True
+    fake.show = {}  # so that the window asked for is not capped,
+    fake.models = (FakeModel(MODEL, context_length=600),)  # though the model is loaded with a smaller one
+    with pytest.raises(BrokenStream) as caught:
+        ask(OllamaBackend(fake.url, MODEL))
+    assert "shortened prompt" in caught.value.message
+
+
+def test_an_answer_that_does_not_tell_how_much_was_read_is_not_trusted(fake: FakeOllama) -> None:
+    check_chat_fails(fake, Lines([chat_line("It"), chat_line("", done=True)]), BrokenStream, "shortened prompt")
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_sent(fake: FakeOllama) -> None:
+    backend = OllamaBackend(fake.url, MODEL, num_ctx=2048)
+    with pytest.raises(PromptTooLong) as caught:
+        backend.stream(prompt(EVIDENCE * 4), OPTIONS)
+    assert "2048" in caught.value.message
+    assert fake.bodies("/api/chat") == []
+
+
+def test_a_prompt_whose_count_is_understated_is_counted_again(fake: FakeOllama) -> None:
+    with pytest.raises(PromptTooLong):
+        OllamaBackend(fake.url, MODEL, num_ctx=2048).stream(Prompt("", EVIDENCE * 4, (), (), tokens=1), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        exceeds(5001, 4096),
+        json.dumps({"error": json.loads(json.loads(exceeds(5001, 4096))["error"])["error"]}),
+        error_body("the prompt is longer than the context length currently available to the model; shorten it"),
+    ],
+    ids=["json in a string", "json in json", "words"],
+)
+def test_a_prompt_that_ollama_refuses_as_too_long_is_too_long(fake: FakeOllama, body: str) -> None:
+    sizes = ("5001", "4096") if "5001" in body else ("does not fit",)
+    check_chat_fails(fake, Refusal(400, body), PromptTooLong, *sizes)
+
+
+def test_a_refusal_teaches_the_estimate(fake: FakeOllama) -> None:
+    backend = OllamaBackend(fake.url, MODEL)
+    fake.chat = lambda _: Refusal(400, exceeds(5001, 4096))
+    with pytest.raises(PromptTooLong):
+        ask(backend)
+    assert backend.count_tokens(prompt().system + prompt().user) + TEMPLATE_TOKENS >= 5001
+
+
+def test_something_else_on_ollamas_port_is_unavailable(fake: FakeOllama) -> None:
+    check_chat_fails(fake, Refusal(404, "404 page not found"), BackendUnavailable, "is not Ollama")
+
+
+def test_a_silent_ollama_breaks_the_answer_when_the_time_is_up(fake: FakeOllama) -> None:
+    def silence() -> Iterator[bytes]:
+        fake.gave_up.wait(20)
+        yield chat_line("late")
+
+    fake.chat = lambda _: Lines(silence())
+    with pytest.raises(BrokenStream) as caught:
+        list(OllamaBackend(fake.url, MODEL).stream(prompt(), GenerationOptions(max_tokens=8, timeout_s=0.2)))
+    fake.gave_up.set()
+    assert "in time" in caught.value.message
+
+
+# Finding a model
+
+
+def unused_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def models(*names: str) -> tuple[FakeModel, ...]:
+    return tuple(FakeModel(name) for name in names)
+
+
+def test_where_nothing_listens_nothing_is_found() -> None:
+    assert find(unused_address()) is None
+
+
+def test_what_listens_but_is_no_ollama_is_not_found() -> None:
+    with FakeOllama() as other:
+        assert find(f"{other.url}/elsewhere") is None
+
+
+@pytest.mark.parametrize(
+    ("installed", "best"),
+    [
+        (models("llama3.1:8b", "qwen2.5-coder:7b"), "qwen2.5-coder:7b"),
+        (models("nomic-embed-text:latest", "mistral:7b"), "mistral:7b"),
+        (models("b:1b", "a:1b"), "a:1b"),
+        ((FakeModel("qwen3-coder:30b", size=18), FakeModel("qwen2.5-coder:3b", size=2)), "qwen3-coder:30b"),
+        (models("qwen3-coder:480b-cloud", "gpt-oss:20b"), "gpt-oss:20b"),
+    ],
+    ids=["coder first", "no embedder", "by name", "largest", "not in the cloud"],
+)
+def test_the_best_model_for_code_is_found_in_any_order_of_the_list(
+    fake: FakeOllama, installed: tuple[FakeModel, ...], best: str
+) -> None:
+    for order in (installed, installed[::-1]):
+        fake.models = order
+        assert find(fake.url) == best
+
+
+def test_a_configured_model_is_found_with_its_tag_and_missed_with_a_hint(fake: FakeOllama) -> None:
+    fake.models = models("mistral:latest", "qwen2.5-coder:7b")
+    assert find(fake.url, "mistral") == "mistral:latest"
+    with pytest.raises(ModelMissing) as caught:
+        find(fake.url, "phi4")
+    assert caught.value.hint == "ollama pull phi4"
+
+
+@pytest.mark.parametrize(
+    "embedder",
+    [
+        "nomic-embed-text:latest",
+        "bge-m3:latest",
+        "all-minilm:l6-v2",
+        "qwen3-embedding:0.6b",
+        "embeddinggemma:300m",
+        "snowflake-arctic-embed2:568m",
+    ],
+)
+def test_an_embedding_model_alone_answers_no_questions(fake: FakeOllama, embedder: str) -> None:
+    fake.models = models(embedder)
+    with pytest.raises(ModelMissing):
+        find(fake.url)
+
+
+def test_the_installed_models_are_listed_by_name(fake: FakeOllama) -> None:
+    fake.models = models("qwen2.5-coder:7b", "bge-m3:latest")
+    assert installed_models(fake.url) == ("bge-m3:latest", "qwen2.5-coder:7b")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:{}", "0.0.0.0:{}", "http://localhost:{}/"])
+def test_a_host_is_understood_as_ollamas_own_setting_writes_it(fake: FakeOllama, host: str) -> None:
+    assert find(host.format(fake.url.rpartition(":")[2])) == MODEL
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:port", "gopher://127.0.0.1:9", "http://..:9", "http://[::1", "\0:9"]
+)
+def test_a_host_that_is_no_address_is_told(host: str) -> None:
+    with pytest.raises(BackendUnavailable):
+        OllamaBackend(host, MODEL).info()
+
+
+# Embeddings
+
+
+@pytest.fixture
+def embedding_fake() -> Iterator[FakeOllama]:
+    with FakeOllama(models=models("nomic-embed-text:latest", "bge-m3:latest", "qwen3-embedding:0.6b")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_embedder() -> Iterator[OllamaEmbedder]:
+    with FakeOllama(models=models("bge-m3:latest")) as running:
+        yield OllamaEmbedder(running.url, "bge-m3")
+
+
+@settings(max_examples=20, deadline=None)
+@given(texts=st.lists(st.text(max_size=20), max_size=2 * EMBED_BATCH + 1))
+def test_every_text_gets_one_row_of_unit_length(shared_embedder: OllamaEmbedder, texts: list[str]) -> None:
+    embedder = shared_embedder
+    rows = embedder.embed_documents(texts)
+    assert rows.shape == (len(texts), embedder.dimensions)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
+
+
+def test_texts_travel_in_batches_and_come_back_in_order(embedding_fake: FakeOllama) -> None:
+    texts = ["x" * length for length in range(1, EMBED_BATCH + 3)]
+    rows = OllamaEmbedder(embedding_fake.url, "bge-m3").embed_documents(texts)
+    sent = [body["input"] for body in embedding_fake.bodies("/api/embed")]
+    assert [len(batch) for batch in sent] == [EMBED_BATCH, 2]
+    assert (np.diff(rows[:, 0]) > 0).all()  # the fake's vectors lean further the longer the text is
+
+
+@pytest.mark.parametrize(
+    ("model", "query", "document"),
+    [
+        ("nomic-embed-text", "search_query: open a file", "search_document: open a file"),
+        ("qwen3-embedding:0.6b", "Instruct: ", "open a file"),
+        ("bge-m3", "open a file", "open a file"),
+    ],
+)
+def test_queries_and_documents_get_the_prefixes_of_the_models_card(
+    embedding_fake: FakeOllama, model: str, query: str, document: str
+) -> None:
+    embedder = OllamaEmbedder(embedding_fake.url, model)
+    embedder.embed_query("open a file")
+    embedder.embed_documents(["open a file"])
+    sent = [body["input"][0] for body in embedding_fake.bodies("/api/embed")]
+    assert sent[0].startswith(query)
+    assert sent[0].endswith("open a file")
+    assert sent[1] == document
+    assert all(body["truncate"] is True for body in embedding_fake.bodies("/api/embed"))
+
+
+def test_a_model_pulled_anew_has_another_name(embedding_fake: FakeOllama) -> None:
+    before = OllamaEmbedder(embedding_fake.url, "bge-m3").name
+    assert OllamaEmbedder(embedding_fake.url, "bge-m3").name == before
+    embedding_fake.models = (FakeModel("bge-m3:latest", digest="f00dfeedf00dfeedf00d"),)
+    assert OllamaEmbedder(embedding_fake.url, "bge-m3").name != before
+
+
+def test_an_embedding_model_that_is_missing_or_gone_is_an_embedder_error(embedding_fake: FakeOllama) -> None:
+    with pytest.raises(EmbedderError) as caught:
+        OllamaEmbedder(embedding_fake.url, "mxbai-embed-large")
+    assert caught.value.hint == "ollama pull mxbai-embed-large"
+    for host in (unused_address(), "http://127.0.0.1:port"):
+        with pytest.raises(EmbedderError):
+            OllamaEmbedder(host, "bge-m3")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Refusal(500, error_body("llama-server process has terminated")),
+        Lines([b'{"embeddings": [[1.0, 2.0]]}']),
+        Lines([b'{"embeddings": []}']),
+        Lines([b'{"embeddings": [[0.0, 0.0, 0.0]]}']),
+        Lines([b'{"embeddings": "none"}']),
+        Lines([b"not json"]),
+        Lines([b'{"embeddings": ['], cut=True),
+    ],
+    ids=["500", "another size", "too few", "no direction", "no numbers", "no json", "cut"],
+)
+def test_a_bad_answer_is_an_embedder_error(embedding_fake: FakeOllama, answer: Answer) -> None:
+    embedder = OllamaEmbedder(embedding_fake.url, "bge-m3")
+    embedding_fake.embed = answer
+    with pytest.raises(EmbedderError):
+        embedder.embed_documents(["text"])
