@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DataFolder", "Drift", "Index", "Workspace", "query_words", "words"]
 
-DRAIN_BATCH = 500  # entries a step; 64 to 5,461 (Chroma's own limit), small enough to cancel soon
+DRAIN_BATCH = 100  # entries a step; 64 to 5,461 (Chroma's own limit): small keeps Chroma's journal small
 # Chroma's graph never shrinks; after this share of deletions it is made again. 0.1 to 1.
 REBUILD_AFTER_DELETED = 0.3
 OVER_ASK = 2  # Chroma's graph is approximate; asking for more and scoring exactly makes the order exact. 1 to 10.

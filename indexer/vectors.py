@@ -22,6 +22,10 @@ Vector = npt.NDArray[np.float32]
 
 FORMAT = 1  # of a collection; another number is another collection, so an old one is ignored
 
+# Rows that Chroma keeps in its journal before it writes them into the graph's files; 50 to 1,000 (its default). The
+# journal never shrinks: 1,600 vectors take 4.1 MB with 1,000 and 3.3 MB with 100, 12,000 take the same time with both.
+FLUSH_EVERY = 100
+
 # Chroma's graph is approximate. It is asked for this many more than wanted, so that those at the cut are the right
 # ones. 0 to 100; the graph looks at 100 candidates (ef_search) whatever it is asked for.
 OVER_ASK = 20
@@ -65,7 +69,9 @@ class ChromaVectors:
                     collection_name(embedder_name, dimensions),
                     embedding_function=None,  # the default one would download a model at the first text
                     metadata={"embedder": embedder_name, "dimensions": dimensions, "format": FORMAT},
-                    configuration={"hnsw": {"space": "cosine"}},
+                    configuration={
+                        "hnsw": {"space": "cosine", "batch_size": FLUSH_EVERY, "sync_threshold": 2 * FLUSH_EVERY}
+                    },
                 )
                 self._batch = int(self._client.get_max_batch_size())
         except DataFolderError:
