@@ -1,7 +1,8 @@
-"""Turns retrieved chunks into an answer: prompt, backend, checks, and the evidence itself where the checks fail.
+"""Turns a prompt into an answer: backend, checks, and the evidence itself where the checks fail.
 
 Three ways: a model writes and is shown as far as it passes; a tiny model may only add to the quoted evidence, and only
-when all of its text passes; without a model the quoted evidence is the answer. None of them invents anything.
+when all of its text passes; without a model the quoted evidence is the answer. None of them invents anything. Knows
+nothing of how the evidence was found.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,17 +16,14 @@ from hub.model import (
     BackendInfo,
     Citation,
     Completion,
-    Confidence,
     Event,
-    Found,
     GenerationOptions,
     Piece,
     Prompt,
     Reading,
     Usage,
 )
-from hub.prompting import assemble, visible
-from hub.retrieval import Retrieval
+from hub.prompting import heading, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +52,41 @@ class Written:
 
 
 def write(
-    retrieval: Retrieval,
-    confidence: Confidence,
+    question: str,
+    prompt: Prompt,
     lexicon: Lexicon,
     backend: Backend,
-    budget: int,
+    info: BackendInfo,
     options: GenerationOptions,
     tell: Callable[[Event], None],
 ) -> Written:
-    """An answer from the best hits that fit ``budget`` tokens. A backend that fails leaves a note, never an error."""
+    """An answer from a prompt that holds evidence. A backend that fails leaves a note, never an error."""
     written = Written(tell)
-    info = backend.info()
-    question = retrieval.query.text
-    prompt = assemble(question, retrieval.hits, budget, backend.count_tokens)
-    tell(Found(prompt.citations, confidence))
-    if prompt.dropped:
-        written.notes.append(f"{len(prompt.dropped)} further hits did not fit the prompt of {prompt.tokens} tokens.")
     quoted = quotes(prompt, lexicon.weights, lexicon.stems)
-    evidence = evidence_text(key_sentences(prompt, lexicon.weights, lexicon.stems), quoted)
-    if not info.writes or info.evidence_first:
+    labels = {quote.citation.label for quote in quoted}
+    evidence = evidence_text(key_sentences(prompt, labels, lexicon.weights, lexicon.stems), quoted)
+    if info.evidence_first or not info.writes:
         written.add(evidence)
-        written.citations = tuple(quote.citation for quote in quoted)
-    if info.writes:
-        verdict = _draft(backend, info, prompt, question, lexicon, options, written)
-        if info.evidence_first:
-            if verdict.grounded:
-                written.add(f"\n\nIn the model's words: {verdict.text.strip()}")
-        elif verdict.grounded:
-            written.citations = tuple(c for c in prompt.citations if c.label in verdict.used)
+    verdict = _draft(question, prompt, lexicon, backend, info, options, written) if info.writes else Verdict()
+    if info.evidence_first:
+        if verdict.grounded:
+            written.add(f"\n\nIn the model's words: {verdict.text.strip()}")
         else:
-            written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + evidence)
-            written.citations = tuple(quote.citation for quote in quoted)
+            verdict.used.clear()
+    elif verdict.grounded:
+        quoted = []
+    elif info.writes:
+        written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + evidence)
+    written.citations = _citations(prompt, verdict.used, quoted)
     return written
 
 
 def _draft(
+    question: str,
+    prompt: Prompt,
+    lexicon: Lexicon,
     backend: Backend,
     info: BackendInfo,
-    prompt: Prompt,
-    question: str,
-    lexicon: Lexicon,
     options: GenerationOptions,
     written: Written,
 ) -> Verdict:
@@ -102,34 +95,45 @@ def _draft(
     written.tell(Reading(info.name, info.model, prompt.tokens))
     try:
         with closing(_Pieces(backend.stream(prompt, options))) as pieces:
+            space = ""  # told with the sentence behind it, so that no text ends with it
             for sentence in checked(pieces, prompt, question, lexicon.stands, verdict):
                 if not info.evidence_first:
-                    written.add(sentence)
-            written.usage = pieces.usage
+                    written.add(f"{space}{sentence.rstrip()}")
+                    space = sentence[len(sentence.rstrip()) :]
+            written.usage = pieces.end.usage
+            if pieces.end.finish == "length":
+                written.notes.append(f"The model's text ends at the limit of {options.max_tokens} tokens.")
     except BackendError as error:
-        verdict.faults.append(f"it broke off: {error.message}")
+        verdict.fault = "it broke off"
         written.notes.append(f"{error.message} {error.hint}".strip())
-    if not verdict.used and not verdict.faults:
-        verdict.faults.append("it cites no evidence")
     if verdict.unknown_labels:
-        labels = ", ".join(f"[{label}]" for label in sorted(verdict.unknown_labels))
+        labels = ", ".join(f"[{label}]" for label in sorted(verdict.unknown_labels, key=lambda n: (len(n), n)))
         written.notes.append(f"Removed citations that were not in the prompt: {labels}.")
-    if verdict.faults:
-        written.notes.append(f"The model's text was stopped, and the evidence quoted instead: {verdict.faults[0]}.")
+    if not verdict.grounded:
+        reason = verdict.fault or "it cites no evidence"
+        fate = "is left out" if info.evidence_first else "cannot be relied on, hence the evidence quoted instead"
+        written.notes.append(f"The model's text {fate}: {reason}.")
     return verdict
 
 
+def _citations(prompt: Prompt, cited: set[int], quoted: Sequence[Quote]) -> tuple[Citation, ...]:
+    """What the labels in a text stand for: the lines of a quote where it is quoted, else the lines in the prompt."""
+    by_label = {citation.label: citation for citation in prompt.citations if citation.label in cited}
+    by_label |= {quote.citation.label: quote.citation for quote in quoted}
+    return tuple(by_label[label] for label in sorted(by_label))
+
+
 class _Pieces:
-    """The text of a backend's stream, keeping the usage that comes at its end. Closing it cancels the request."""
+    """The text of a backend's stream, keeping the completion at its end. Closing it cancels the request."""
 
     def __init__(self, stream: Iterator[str | Completion]) -> None:
         self._stream = stream
-        self.usage = Usage()
+        self.end = Completion("", Usage())
 
     def __iter__(self) -> Iterator[str]:
         for item in self._stream:
             if isinstance(item, Completion):
-                self.usage = item.usage
+                self.end = item
             else:
                 yield item
 
@@ -141,12 +145,9 @@ class _Pieces:
 
 def evidence_text(sentences: Sequence[KeySentence], quoted: Sequence[Quote]) -> str:
     """What the code base itself says: sentences of its comments, then the quotes with the lines they come from."""
-    shown = {quote.citation.label for quote in quoted}
-    said = [f"{visible(sentence.text)} [{sentence.label}]" for sentence in sentences if sentence.label in shown]
+    said = [f"{visible(sentence.text)} [{sentence.label}]" for sentence in sentences]
     blocks = ["\n".join(said)] if said else []
     for quote in quoted:
-        citation = quote.citation
-        name = f" — {citation.symbol}" if citation.symbol else ""
         body = "\n".join(f"    {line}".rstrip() for line in visible(quote.text).split("\n"))
-        blocks.append(f"[{citation.label}] {citation.span}{name}\n{body}")
+        blocks.append(f"[{quote.citation.label}] {heading(quote.citation, ' — ')}\n{body}")
     return "\n\n".join(blocks)

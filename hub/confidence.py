@@ -29,23 +29,21 @@ LOOKED_AT = 5  # hits whose text is compared with the question
 def assess(retrieval: Retrieval, weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]) -> Confidence:
     """``weights`` holds the question's stems with their inverse document frequency, ``stems`` splits a text alike."""
     if retrieval.unknown and not retrieval.named:
-        names = _listed(retrieval.unknown)
-        verb = "stands" if len(retrieval.unknown) == 1 else "stand"
-        return Confidence(0.0, Tier.NONE, (f"{names} {verb} nowhere in this tree.",))
+        return Confidence(0.0, Tier.NONE, (_nowhere(retrieval.unknown),))
     if not retrieval.hits:
         return Confidence(0.0, Tier.NONE, ("Nothing in this tree shares a word or a name with the question.",))
-    features = _features(retrieval, weights, stems)
+    held = {stem for hit in retrieval.hits[:LOOKED_AT] for stem in stems(f"{hit.chunk.title}\n{hit.chunk.text}")}
+    features = _features(retrieval, weights, held)
     value = 1 / (1 + exp(-BIAS - sum(WEIGHTS[name] * feature for name, feature in features)))
-    reasons = tuple(_reasons(retrieval, dict(features), weights, stems))
+    reasons = tuple(_reasons(retrieval, dict(features), weights, held))
     bare = bool(retrieval.named) and is_bare_name(retrieval.query)
     tier = Tier.EXACT if bare else Tier.RAG if value >= DECLINE_BELOW else Tier.NONE
     return Confidence(round(value, 4), tier, reasons, features)
 
 
 def _features(
-    retrieval: Retrieval, weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]
+    retrieval: Retrieval, weights: Sequence[tuple[str, float]], held: set[str]
 ) -> tuple[tuple[str, float], ...]:
-    held = _held(retrieval.hits, stems)
     total = sum(weight for _, weight in weights)
     coverage = sum(weight for stem, weight in weights if stem in held) / total if total else 0.0
     rarest = max(weights, key=lambda pair: (pair[1], pair[0]), default=("", 0.0))[0]
@@ -63,29 +61,22 @@ def _features(
 
 
 def _reasons(
-    retrieval: Retrieval,
-    features: dict[str, float],
-    weights: Sequence[tuple[str, float]],
-    stems: Callable[[str], list[str]],
+    retrieval: Retrieval, features: dict[str, float], weights: Sequence[tuple[str, float]], held: set[str]
 ) -> list[str]:
-    held = _held(retrieval.hits, stems)
     missing = [stem for stem, _ in sorted(weights, key=lambda pair: (-pair[1], pair[0])) if stem not in held]
-    reasons = [f"the first hits hold {features['coverage']:.0%} of the question's words, by rarity"]
+    reasons = [f"The first hits hold {features['coverage']:.0%} of the question's words, by rarity."]
     if missing:
-        reasons.append(f"not found in them: {', '.join(missing[:5])}")
+        reasons.append(f"Not found in them: {', '.join(missing[:5])}.")
     if retrieval.named:
-        reasons.append(f"{retrieval.named[0].qualified_name} is a known symbol")
-    reasons += [f"{name} stands nowhere in this tree" for name in retrieval.unknown]
-    reasons += [f"{name} may mean {count} different symbols" for name, count in retrieval.ambiguous]
+        reasons.append(f"The question names a known symbol, {retrieval.named[0].qualified_name}.")
+    if retrieval.unknown:
+        reasons.append(_nowhere(retrieval.unknown))
+    reasons += [f"The name {name} may mean {count} different symbols." for name, count in retrieval.ambiguous]
     if SignalSource.VECTOR in retrieval.arms:
-        reasons.append(f"text search and vectors agree on {features['agreement']:.0%} of their first ten")
+        reasons.append(f"Text search and vectors agree on {features['agreement']:.0%} of their first ten.")
     else:
-        reasons.append("searched without vectors")
+        reasons.append("Searched without vectors.")
     return reasons
-
-
-def _held(hits: Sequence[Hit], stems: Callable[[str], list[str]]) -> set[str]:
-    return {stem for hit in hits[:LOOKED_AT] for stem in stems(f"{hit.chunk.title}\n{hit.chunk.text}")}
 
 
 def _agreement(hits: Sequence[Hit]) -> float:
@@ -102,5 +93,7 @@ def _similarity(hits: Sequence[Hit]) -> float:
     return min(1.0, max(0.0, (max(cosines, default=0.0) - 0.2) / 0.5))
 
 
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _nowhere(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"The name {names[0]} stands nowhere in this tree."
+    return f"The names {', '.join(names[:-1])} and {names[-1]} stand nowhere in this tree."

@@ -23,7 +23,7 @@ class Settings:
 
     data: Path
     backend: str = "auto"  # auto | ollama | embedded | llama-server | none
-    ollama_host: str = "http://127.0.0.1:11434"
+    ollama_host: str = "http://127.0.0.1:11434"  # or any form that OLLAMA_HOST may have
     ollama_model: str = ""
     ollama_context: int = 16_384  # tokens; a change makes Ollama load the model again
     llama_server_url: str = ""
@@ -40,12 +40,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """One row: the field, its place in the file, and the values it may take."""
+    """One row: the field, its place in the file, and the values it may take; ``least`` bounds numbers."""
 
     field: str
     table: str
     key: str
     choices: tuple[str, ...] = ()
+    least: int = 0
 
     @property
     def variable(self) -> str:
@@ -57,12 +58,12 @@ SETTINGS = (
     _Setting("backend", "", "backend", ("auto", "ollama", "embedded", "llama-server", "none")),
     _Setting("ollama_host", "ollama", "host"),
     _Setting("ollama_model", "ollama", "model"),
-    _Setting("ollama_context", "ollama", "context"),
+    _Setting("ollama_context", "ollama", "context", least=1),
     _Setting("llama_server_url", "llama_server", "url"),
     _Setting("embedded_model", "embedded", "model"),
     _Setting("embeddings", "", "embeddings"),
     _Setting("prompt_tokens", "ask", "prompt_tokens"),
-    _Setting("answer_tokens", "ask", "answer_tokens"),
+    _Setting("answer_tokens", "ask", "answer_tokens", least=1),
     _Setting("index_max_megabytes", "index", "max_megabytes"),
     _Setting("index_max_file_kilobytes", "index", "max_file_kilobytes"),
     _Setting("index_generated", "index", "generated"),
@@ -81,7 +82,7 @@ def load(
     """
     values: dict[str, object] = {"data": Path(platformdirs.user_data_dir("codehub", appauthor=False))}
     if host := environment.get("OLLAMA_HOST"):
-        values["ollama_host"] = _url(host)
+        values["ollama_host"] = host
     file = _find_file(environment, folder or Path.cwd())
     if file is not None:
         values |= _from_file(file)
@@ -104,11 +105,10 @@ def _checked(values: Mapping[str, object]) -> Settings:
                 f"{setting.field} is {value!r}.",
                 f"It may be {', '.join(setting.choices[:-1])} or {setting.choices[-1]}.",
             )
-        if isinstance(value, int) and value < 0:
-            raise SettingsError(f"{setting.field} is {value}.", "It must not be negative.")
-    if not (
-        settings.embeddings in {"minilm", "none"} or settings.embeddings.removeprefix("ollama:") != settings.embeddings
-    ):
+        if isinstance(value, int) and value < setting.least:
+            raise SettingsError(f"{setting.field} is {value}.", f"It must be {setting.least} or more.")
+    kind, _, model = settings.embeddings.partition(":")
+    if settings.embeddings not in {"minilm", "none"} and not (kind == "ollama" and model):
         raise SettingsError(f"embeddings is {settings.embeddings!r}.", "It may be minilm, none or ollama:MODEL.")
     return settings
 
@@ -154,7 +154,7 @@ def _typed(setting: _Setting, value: object, where: str) -> object:
     default = Settings.__dataclass_fields__[setting.field].type
     if default == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    if default is Path and isinstance(value, str):
+    if default is Path and isinstance(value, str) and value:
         return Path(value)
     if isinstance(default, type) and type(value) is default:
         return value
@@ -163,6 +163,8 @@ def _typed(setting: _Setting, value: object, where: str) -> object:
 
 def _parse(setting: _Setting, text: str, where: str) -> object:
     kind = Settings.__dataclass_fields__[setting.field].type
+    if kind is Path:
+        return _typed(setting, text, where)
     if kind is bool:
         if text.lower() not in {"0", "1", "true", "false"}:
             raise SettingsError(f"{where} is {text!r}.", "It must be true or false.")
@@ -173,17 +175,9 @@ def _parse(setting: _Setting, text: str, where: str) -> object:
         return int(text)
     if kind == tuple[str, ...]:
         return tuple(part for part in text.split(os.pathsep) if part)
-    return Path(text) if kind is Path else text
+    return text
 
 
 def _kind(kind: object) -> str:
-    names = {int: "a whole number", bool: "true or false", str: "text", Path: "a path in quotes"}
+    names = {int: "a whole number", bool: "true or false", str: "text", Path: "a path"}
     return next((words for known, words in names.items() if kind is known), "a list of texts")
-
-
-def _url(host: str) -> str:
-    """OLLAMA_HOST as Ollama reads it: host, host:port or a URL. 0.0.0.0 is where it listens, not where it is."""
-    url = host if "://" in host else f"http://{host}"
-    scheme, _, rest = url.partition("://")
-    address, _, port = rest.rstrip("/").partition(":")
-    return f"{scheme}://{'127.0.0.1' if address in {'', '0.0.0.0'} else address}:{port or '11434'}"  # noqa: S104 - compared, not bound

@@ -5,8 +5,10 @@ and repetitions end the answer. Knows nothing of models; everything here is text
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 
 from hub.model import Citation, Prompt
 from indexer.model import Span
@@ -19,35 +21,56 @@ NEW_SHARE = 0.25  # 0 to 1; a further sentence must say so much of what the best
 QUOTES = 3  # pieces of evidence quoted: 1 to 8
 QUOTE_SHARE = 0.45  # 0 to 1; a further quote must match at least this share of what the best one does
 REPEATED_WORDS = 8  # a run of so many words that comes a second time is a loop: 5 to 20
+SHORTEST_REPEATED = 4  # words of a whole sentence that may not come twice: 3 to 7
 
-_LABELS = re.compile(r"\s?\[(\d+(?:\s*,\s*\d+)*)\]")
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?:\s*\[\d+(?:\s*,\s*\d+)*\])*\s+|\n")
+_NUMBERS = r"[0-9]+(?:[ \t]*,[ \t]*[0-9]+)*"
+_LABELS = re.compile(rf"\s?\[({_NUMBERS})\]")
+_SENTENCE_END = re.compile(rf"(?<=[.!?])(?:\s*\[{_NUMBERS}\])*\s+|\n")
+_MAY_BE_LABELS = re.compile(rf"(?:\s*\[{_NUMBERS}\])*\s*(?:\[[0-9, \t]*)?")
+_CODE_SPAN = re.compile(r"(`[^`\n]*`)")
+_LABELS_IN_CODE = re.compile(rf"(?<![\w)\]])\[({_NUMBERS})\]")  # unlike subscripts, after nothing that has elements
 _CODE_WORD = re.compile(
-    r"`([^`\n]+)`|\b([A-Za-z_]\w*(?:::~?\w+)+)|\b([a-z]+[A-Z]\w*|[A-Z][a-z0-9]+[A-Z]\w*|\w+_\w+)\b|\b([A-Za-z_]\w*)(?=\(\))"
+    r"`([^`\n]+)`|\b([A-Za-z_]\w*(?:::~?\w+)+)"
+    r"|\b([a-z]+[A-Z]\w*|[A-Z][a-z0-9]+[A-Z]\w*|[A-Z]{2,}[a-z]{2,}\w*|\w+_\w+)\b|\b([A-Za-z_]\w*)(?=\(\))"
 )
-_NAME = re.compile(r"[A-Za-z_]\w*")
-_COMMENT_MARK = re.compile(r"^\s*(?:///?<?!?|/\*\*?!?|\*/?|//!|#+(?=\s)|>)\s?|\s*\*/\s*$")
+_NAME = re.compile(r"\b[A-Za-z_]\w*")
+# Words of the language itself (C++ standard, lex.key, and the directives of cpp.pre): they name nothing in a tree.
+_LANGUAGE = frozenset(
+    """alignas alignof asm auto bool break case catch char char16_t char32_t char8_t class co_await co_return co_yield
+    concept const const_cast consteval constexpr constinit continue decltype default define defined delete do double
+    dynamic_cast elif else endif enum error explicit export extern false final float for friend goto if ifdef ifndef
+    import include inline int line long module mutable namespace new noexcept nullptr operator override pragma private
+    protected public register reinterpret_cast requires return short signed sizeof static static_assert static_cast
+    struct switch template this thread_local throw true try typedef typeid typename undef union unsigned using virtual
+    void volatile wchar_t while""".split()
+)
 _IS_COMMENT = re.compile(r"^\s*(?://|/\*|\*(?!\w))")
-_MARKUP = re.compile(
-    r"^\s*(?:SPDX-|[\\@](?:file|param|return|brief|tparam|throws)\b|Copyright\b|```|\|)", re.IGNORECASE
+_COMMENT_MARK = re.compile(r"^\s*(?://[/!]?<?|/\*[*!]?<?|\*(?!/))\s?|\s*\*+/\s*$")
+_QUOTE_MARK = re.compile(r"^\s*>\s?")
+_LICENCE = re.compile(
+    r"\bcopyright\b|\(c\) \d{4}|\bSPDX-|\blicen[cs]ed? (?:under|file|terms)\b|\bgoverned by\b", re.IGNORECASE
 )
+_BREAK = re.compile(r"\W*$|\||#")  # blank lines, rules, tables, headings
+_FENCE = re.compile(r"```|~~~|[\\@](?:end)?(?:code|verbatim)\b")
+_SUMMARY_TAG = re.compile(r"[\\@](?:brief|short|details|note)\s+")
+_APART = re.compile(r"[\\@](?!(?:[a-z]|ref|link)\b)[a-z]+\b|copyright\b|SPDX-", re.IGNORECASE)
 _ITEM = re.compile(r"[-*+]\s+|\d+[.)]\s+")
 _PROSE_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"(])")
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of a draft. ``text`` passed every check; ``faults`` says why the rest did not."""
+    """What became of a draft: ``text`` passed every check and cites ``used``; ``fault`` says why the rest did not."""
 
     text: str = ""
     used: set[int] = field(default_factory=set)
-    faults: list[str] = field(default_factory=list)
-    unknown_labels: set[int] = field(default_factory=set)
+    fault: str = ""
+    unknown_labels: set[str] = field(default_factory=set)  # as written
 
     @property
     def grounded(self) -> bool:
         """Whether the text may stand as the answer: it cites evidence and nothing in it had to be stopped."""
-        return bool(self.used) and not self.faults
+        return bool(self.used) and not self.fault
 
 
 def checked(
@@ -56,17 +79,20 @@ def checked(
     """Passes a stream of text on, sentence by sentence, as far as it stands the checks; fills in the verdict.
 
     ``known`` tells whether a name stands anywhere in the tree. Ends at the first fault: the caller closes the stream.
+    How the text was cut into pieces makes no difference. An index in a code span, such as ``buffer[0]`` between
+    backticks, is no label.
     """
-    labels = {citation.label for citation in prompt.citations}
+    labels = {str(citation.label) for citation in prompt.citations}
     shown = "\n".join((question, *prompt.evidence, *(f"{c.span.path} {c.symbol}" for c in prompt.citations)))
-    vocabulary = set(_NAME.findall(shown))
-    seen: set[tuple[str, ...]] = set()
+    vocabulary = _LANGUAGE | set(_NAME.findall(shown))
+    said: list[str] = []
+    runs: set[tuple[str, ...]] = set()
     for sentence in _sentences(pieces):
-        clean = _without_unknown_labels(sentence, labels, verdict)
-        fault = _invented_name(clean, vocabulary, known) or _repetition(clean, seen)
-        if fault:
-            verdict.faults.append(fault)
+        clean, used = _without_unknown_labels(sentence, labels, verdict.unknown_labels)
+        verdict.fault = _invented_name(clean, vocabulary, known) or _repetition(clean, said, runs)
+        if verdict.fault:
             return
+        verdict.used |= used
         verdict.text += clean
         yield clean
 
@@ -76,44 +102,59 @@ def _sentences(pieces: Iterable[str]) -> Iterator[str]:
     waiting = ""
     for piece in pieces:
         waiting += piece
-        while True:
-            end = next((m.end() for m in _SENTENCE_END.finditer(waiting) if m.end() < len(waiting)), None)
-            if end is None:
-                break
-            yield waiting[:end]
-            waiting = waiting[end:]
+        # What follows an end decides whether it is one: as long as labels may follow, they belong to the sentence.
+        while (end := _SENTENCE_END.search(waiting)) and not _MAY_BE_LABELS.fullmatch(waiting, end.end()):
+            yield waiting[: end.end()]
+            waiting = waiting[end.end() :]
     if waiting:
         yield waiting
 
 
-def _without_unknown_labels(sentence: str, labels: set[int], verdict: Verdict) -> str:
+def _without_unknown_labels(sentence: str, labels: set[str], unknown: set[str]) -> tuple[str, set[int]]:
+    used: set[int] = set()
+
     def keep(match: re.Match[str]) -> str:
-        numbers = [int(number) for number in re.findall(r"\d+", match.group(1))]
+        numbers = re.findall(r"[0-9]+", match.group(1))
         good = [number for number in numbers if number in labels]
-        verdict.used.update(good)
-        verdict.unknown_labels.update(number for number in numbers if number not in labels)
-        return match.group() if good == numbers else f" [{', '.join(map(str, good))}]" if good else ""
+        used.update(map(int, good))
+        unknown.update(number for number in numbers if number not in labels)
+        return match.group() if good == numbers else f" [{', '.join(good)}]" if good else ""
 
-    return _LABELS.sub(keep, sentence)
+    parts = _CODE_SPAN.split(sentence)  # spans at the odd places
+    for place, part in enumerate(parts):
+        form = _LABELS_IN_CODE if place % 2 else _LABELS
+        parts[place] = _settled(partial(form.sub, keep), part)
+    return "".join(parts), used
 
 
-def _invented_name(sentence: str, vocabulary: set[str], known: Callable[[str], bool]) -> str | None:
+def _settled(change: Callable[[str], str], text: str) -> str:
+    """The text changed until it stays the same: taking a label out may join what stood around it to another."""
+    while (changed := change(text)) != text:
+        text = changed
+    return text
+
+
+def _invented_name(sentence: str, vocabulary: frozenset[str], known: Callable[[str], bool]) -> str:
     for match in _CODE_WORD.finditer(sentence):
         for name in _NAME.findall(next(group for group in match.groups() if group)):
             if name not in vocabulary and not known(name):
                 return f"it names {name}, which stands nowhere in this tree"
-            vocabulary.add(name)
-    return None
+    return ""
 
 
-def _repetition(sentence: str, seen: set[tuple[str, ...]]) -> str | None:
-    said = re.findall(r"\w+", sentence.lower())
-    runs = [tuple(said[start : start + REPEATED_WORDS]) for start in range(len(said) - REPEATED_WORDS + 1)]
-    for run in runs or ([tuple(said)] if len(said) > 3 else []):
-        if run in seen:
+def _repetition(sentence: str, said: list[str], runs: set[tuple[str, ...]]) -> str:
+    """Compares with all that was said before and adds the sentence to it; runs may reach over sentences."""
+    fresh = re.findall(r"\w+", sentence.lower())
+    first = max(0, len(said) - REPEATED_WORDS + 1)
+    said += fresh
+    new = [tuple(said[start : start + REPEATED_WORDS]) for start in range(first, len(said) - REPEATED_WORDS + 1)]
+    if SHORTEST_REPEATED <= len(fresh) < REPEATED_WORDS:
+        new.append(tuple(fresh))
+    for run in new:
+        if run in runs:
             return "it repeats itself"
-        seen.add(run)
-    return None
+        runs.add(run)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +166,9 @@ class KeySentence:
 
 
 def key_sentences(
-    prompt: Prompt, weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]
+    prompt: Prompt, labels: Collection[int], weights: Sequence[tuple[str, float]], stems: Callable[[str], list[str]]
 ) -> list[KeySentence]:
-    """The sentences that say most of what was asked, best first, each one something that those before did not.
+    """The sentences of the labelled evidence that say most of what was asked, each what no other does; by label.
 
     Greedy cover of the question's stems by rarity (maximal marginal relevance without a similarity to tune).
     """
@@ -135,6 +176,7 @@ def key_sentences(
     candidates = [
         (KeySentence(citation.label, sentence), worth.keys() & set(stems(sentence)))
         for citation, text in zip(prompt.citations, prompt.evidence, strict=True)
+        if citation.label in labels
         for sentence in _prose(citation, text)
     ]
     chosen: list[KeySentence] = []
@@ -153,18 +195,39 @@ def key_sentences(
 
 def _prose(citation: Citation, text: str) -> list[str]:
     """The sentences of a chunk's comments, or of the whole text where it is a document."""
-    document = citation.span.path.endswith((".md", ".rst", ".txt", ".markdown"))
-    paragraphs: list[list[str]] = [[]]
-    for line in text.split("\n"):
-        plain = _COMMENT_MARK.sub("", line).strip()
-        if not plain or _MARKUP.match(plain) or not (document or _IS_COMMENT.match(line)):
-            paragraphs.append([])
-        else:
-            if _ITEM.match(plain) or (document and line.startswith("#")):
-                paragraphs.append([])
-            paragraphs[-1].append(_ITEM.sub("", plain))
-    sentences = [sentence for lines in paragraphs for sentence in _PROSE_SENTENCE.split(" ".join(lines))]
+    lines = text.split("\n")
+    if citation.span.path.endswith((".md", ".rst", ".txt", ".markdown")):
+        told = [[_QUOTE_MARK.sub("", line).strip() for line in lines]]
+    else:
+        runs = [list(run) for is_comment, run in groupby(lines, _is_comment) if is_comment]
+        told = [
+            [_COMMENT_MARK.sub("", line).strip() for line in run] for run in runs if not _LICENCE.search("\n".join(run))
+        ]
+    paragraphs = [" ".join(paragraph) for run in told for paragraph in _paragraphs(run)]
+    sentences = [sentence for paragraph in paragraphs for sentence in _PROSE_SENTENCE.split(paragraph)]
     return [sentence for sentence in sentences if 3 < len(sentence.split()) <= LONGEST_SENTENCE]
+
+
+def _is_comment(line: str) -> bool:
+    return _IS_COMMENT.match(line) is not None
+
+
+def _paragraphs(lines: Iterable[str]) -> list[list[str]]:
+    """The lines of prose, grouped. Code, tables, rules and what follows a tag such as ``@param`` stand in none."""
+    paragraphs: list[list[str]] = [[]]
+    in_code = False
+    for line in lines:
+        plain = _SUMMARY_TAG.sub("", line, count=1)
+        if _FENCE.match(plain):
+            in_code = not in_code
+            paragraphs.append([])
+        elif in_code or _BREAK.match(plain):
+            paragraphs.append([])
+        elif _APART.match(plain) or _ITEM.match(plain) or plain != line:
+            paragraphs.append([_ITEM.sub("", plain, count=1)])
+        else:
+            paragraphs[-1].append(plain)
+    return [paragraph for paragraph in paragraphs if paragraph and not _APART.match(paragraph[0])]
 
 
 @dataclass(frozen=True, slots=True)

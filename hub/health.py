@@ -12,7 +12,7 @@ from pathlib import Path
 from hub import indexing, wiring
 from hub.config import Settings
 from hub.errors import HubError
-from indexer.errors import IndexerError
+from indexer.errors import DataFolderError, IndexerError
 from indexer.files import check_root, read, scan
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import SourceFile
@@ -78,19 +78,23 @@ def left_out(tree: Path, settings: Settings) -> list[LeftOut]:
 
 
 def repair(settings: Settings, name: str | None, progress: Progress, cancelled: Callable[[], bool]) -> list[Repair]:
-    """Drains what is waiting and makes Chroma again where it differs from the table. Raises IndexerError."""
+    """Drains what is waiting and makes Chroma again where it differs from the table.
+
+    Raises IndexerError for a workspace that only a rebuild can mend, after mending the others.
+    """
     data = wiring.data_folder(settings)
     done = []
+    beyond: list[DataFolderError] = []
     with data.owned():
         for workspace in _wanted(data, name):
-            with Index.for_writing(data, workspace.name, workspace.root) as index:
-                problems = index.problems()
-                if problems:
-                    done.append(Repair(workspace.name, f"damaged: {problems[0]}; run with --rebuild"))
-                    continue
-                done += [Repair(workspace.name, line) for line in _mend_vectors(index, progress)]
+            try:
+                done.append(Repair(workspace.name, _mend(data, workspace, progress)))
+            except DataFolderError as error:
+                beyond.append(error)
             if cancelled():
                 break
+    if beyond:
+        raise beyond[0]
     return done
 
 
@@ -102,7 +106,7 @@ def rebuild(settings: Settings, name: str | None, progress: Progress, cancelled:
         for workspace in _wanted(data, name):
             root = check_root(workspace.root)
             data.forget(workspace.name)
-            with Index.for_writing(data, workspace.name, root) as index:
+            with Index.for_writing(data, workspace.name, root, indexing.size_bound(settings)) as index:
                 report = refresh(
                     index, indexing.index_options(settings), indexing.embedder_source(settings), progress, cancelled
                 )
@@ -115,7 +119,17 @@ def _wanted(data: DataFolder, name: str | None) -> list[Workspace]:
     return [wiring.choose_workspace(workspaces, name, Path())] if name else workspaces
 
 
-def _mend_vectors(index: Index, progress: Progress) -> list[str]:
+def _mend(data: DataFolder, workspace: Workspace, progress: Progress) -> str:
+    with Index.for_writing(data, workspace.name, workspace.root) as index:
+        if problems := index.problems():
+            raise DataFolderError(
+                f"The index of workspace {workspace.name} is damaged: {problems[0]}.",
+                f"Run `codehub repair --rebuild --workspace {workspace.name}`.",
+            )
+        return _mend_vectors(index, progress)
+
+
+def _mend_vectors(index: Index, progress: Progress) -> str:
     progress("repair", 0, 0)
     drained, differing = 0, []
     try:
@@ -125,10 +139,10 @@ def _mend_vectors(index: Index, progress: Progress) -> list[str]:
     except IndexerError as error:
         broken = error.message
     if not differing and not broken:
-        return [f"{drained} waiting entries brought to Chroma" if drained else "nothing to mend"]
+        return f"{drained} waiting entries brought to Chroma" if drained else "nothing to mend"
     total = index.rebuild_vectors()
     why = broken or ", ".join(f"{drift.missing} missing and {drift.orphans} orphaned" for drift in differing)
-    return [f"Chroma was made again from the table: {total} vectors ({why})"]
+    return f"Chroma was made again from the table: {total} vectors ({why})"
 
 
 def _guarded(subject: str, look: Callable[[], Finding]) -> Finding:

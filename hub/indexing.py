@@ -6,6 +6,7 @@ from pathlib import Path
 from hub import wiring
 from hub.config import Settings
 from indexer import embedding
+from indexer.errors import TreeError
 from indexer.files import FileRules, check_root
 from indexer.index import Index, Workspace
 from indexer.model import IndexReport
@@ -19,10 +20,20 @@ def index_tree(
     root = check_root(tree)
     data = wiring.data_folder(settings)
     with data.owned():
-        workspace = name or name_for(root, data.workspaces())
-        bound = settings.index_max_megabytes << 20 or None
-        with Index.for_writing(data, workspace, root, bound) as index:
-            return refresh(index, index_options(settings), embedder_source(settings), progress, cancelled)
+        before = data.workspaces()
+        workspace = name or name_for(root, before)
+        try:
+            with Index.for_writing(data, workspace, root, size_bound(settings)) as index:
+                return refresh(index, index_options(settings), embedder_source(settings), progress, cancelled)
+        except TreeError:
+            if workspace not in {known.name for known in before}:
+                data.forget(workspace)  # or the empty workspace would be the one last indexed, and answer everything
+            raise
+
+
+def size_bound(settings: Settings) -> int | None:
+    """Bytes that one index may take; None where there is no bound."""
+    return settings.index_max_megabytes << 20 or None
 
 
 def index_options(settings: Settings) -> Options:

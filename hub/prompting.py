@@ -1,7 +1,8 @@
 """Builds the prompt: instructions, numbered evidence, question, within a budget counted in the model's own tokens.
 
-Deterministic: the same hits and budget give the same prompt. Nothing is cut silently: what does not fit is named in
-``dropped``, and a chunk that is shown in part is cited for exactly the lines that are shown.
+Deterministic: the same hits and budget give the same prompt. Nothing is cut silently: lines that do not fit are named
+in ``dropped``, and a chunk that is shown in part is cited for exactly the lines that are shown. Knows nothing of where
+the hits come from, nor of the model.
 """
 
 import re
@@ -21,14 +22,28 @@ MOST_EVIDENCE = 40  # pieces; more are read badly by every model that was measur
 LEAST_LINES = 4  # a cut chunk shows at least this much or is dropped
 
 # What a terminal or a model would act on without a reader seeing it: control characters other than tab and line end,
-# directional overrides (CVE-2021-42574), zero-width characters and the tag block.
-_COVERT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
+# line ends of Unicode's own, directional marks and overrides (CVE-2021-42574), and whatever Unicode lists as
+# Default_Ignorable_Code_Point (DerivedCoreProperties.txt): zero-width characters, fillers, variation selectors, the tag
+# block. The one exception is U+FE0F, which says that the sign before it is an emoji. Halves of surrogate pairs, which
+# stand for undecodable bytes of a command line, could not be sent anywhere.
+_COVERT = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+_Piece = tuple[Citation, str]
 
 
 def visible(text: str) -> str:
-    r"""The text with every covert character spelt out, such as ``\u202e``. Carriage returns at line ends go."""
-    plain = text.replace("\r\n", "\n")
-    return _COVERT.sub(lambda match: f"\\u{ord(match.group()):04x}", plain)
+    r"""The text with every covert character spelt out as C++ does, such as ``\u202e``. Line ends become ``\n``."""
+    return _COVERT.sub(_spelt_out, text.replace("\r\n", "\n"))
+
+
+def heading(citation: Citation, before_symbol: str = " ") -> str:
+    """Where a citation points and what stands there, visible and in one line: a path may hold any character."""
+    name = f"{before_symbol}{citation.symbol}" if citation.symbol else ""
+    return visible(f"{citation.span}{name}").replace("\n", "\\n")
 
 
 def assemble(question: str, hits: Sequence[Hit], budget: int, count: Callable[[str], int]) -> Prompt:
@@ -36,25 +51,23 @@ def assemble(question: str, hits: Sequence[Hit], budget: int, count: Callable[[s
     fixed = count(SYSTEM) + count(_user(question, ()))
     if fixed > budget:
         raise PromptTooLong(
-            f"The question alone takes {fixed} tokens; the prompt may have {budget}.", "Ask it in fewer words."
+            f"The question alone takes {fixed} tokens; the prompt may have {max(0, budget)}.",
+            "Ask it in fewer words, or allow a longer prompt or a shorter answer.",
         )
-    shown: list[tuple[Citation, str]] = []
+    shown: list[_Piece] = []
     dropped: list[Span] = []
     used = fixed
     for hit in hits:
-        if len(shown) == MOST_EVIDENCE:
+        piece = _piece(len(shown) + 1, hit)
+        fitting = _fitting(piece, budget - used, count) if len(shown) < MOST_EVIDENCE else None
+        if fitting is None:
             dropped.append(hit.chunk.span)
             continue
-        piece = _piece(len(shown) + 1, hit)
-        cost = count(_block(*piece))
-        if used + cost > budget:
-            cut = _cut(piece, budget - used, count)
-            if cut is None:
-                dropped.append(hit.chunk.span)
-                continue
-            piece, cost = cut, count(_block(*cut))
-        shown.append(piece)
-        used += cost
+        shown.append(fitting)
+        used += count(_block(*fitting))
+        last = fitting[0].span.last_line
+        if last < hit.chunk.span.last_line:
+            dropped.append(Span(hit.chunk.span.path, last + 1, hit.chunk.span.last_line))
     while True:
         user = _user(question, shown)
         tokens = count(SYSTEM) + count(user)
@@ -65,37 +78,53 @@ def assemble(question: str, hits: Sequence[Hit], budget: int, count: Callable[[s
     return Prompt(SYSTEM, user, tuple(c for c, _ in shown), tuple(text for _, text in shown), tokens, tuple(dropped))
 
 
-def _piece(label: int, hit: Hit) -> tuple[Citation, str]:
-    return Citation(label, hit.chunk.span, hit.symbol_name), visible(hit.chunk.text).rstrip("\n")
+def _spelt_out(covert: re.Match[str]) -> str:
+    code = ord(covert.group())
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
-def _cut(piece: tuple[Citation, str], budget: int, count: Callable[[str], int]) -> tuple[Citation, str] | None:
-    """The longest head of the piece that fits, by bisection over its lines; None if that is less than a few lines."""
-    citation, text = piece
-    lines = text.split("\n")
+def _piece(label: int, hit: Hit) -> _Piece:
+    return Citation(label, hit.chunk.span, visible(hit.symbol_name)), visible(hit.chunk.text).removesuffix("\n")
+
+
+def _fitting(piece: _Piece, budget: int, count: Callable[[str], int]) -> _Piece | None:
+    """The piece if it fits, else its longest head that does, by bisection over its lines; None below LEAST_LINES."""
+    if count(_block(*piece)) <= budget:
+        return piece
+    lines = piece[1].split("\n")
     low, high = 0, len(lines) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if count(_block(*_head(citation, lines, middle))) <= budget:
+        if count(_block(*_head(piece[0], lines, middle))) <= budget:
             low = middle
         else:
             high = middle - 1
-    return _head(citation, lines, low) if low >= LEAST_LINES else None
+    return _head(piece[0], lines, low) if low >= LEAST_LINES else None
 
 
-def _head(citation: Citation, lines: Sequence[str], length: int) -> tuple[Citation, str]:
+def _head(citation: Citation, lines: Sequence[str], length: int) -> _Piece:
     span = citation.span
     shorter = Span(span.path, span.first_line, span.first_line + length - 1)
     return Citation(citation.label, shorter, citation.symbol), "\n".join(lines[:length])
 
 
 def _block(citation: Citation, text: str) -> str:
-    # The fence is a digest of what it fences: evidence cannot hold its own, and equal prompts stay equal.
-    fence = blake2b(text.encode("utf-8", "replace"), digest_size=3).hexdigest()
-    name = f" {citation.symbol}" if citation.symbol else ""
-    return f"[{citation.label}] {citation.span}{name}\n<<<{fence}\n{text}\n{fence}>>>\n"
+    fence = _fence(text)
+    return f"[{citation.label}] {heading(citation)}\n<<<{fence}\n{text}\n{fence}>>>\n"
 
 
-def _user(question: str, shown: Sequence[tuple[Citation, str]]) -> str:
+def _fence(text: str) -> str:
+    """A word that the text does not hold: its digest, so that equal prompts stay equal.
+
+    Six digits are few enough to find a text that holds its own, so such a text gets the digest of a longer one.
+    """
+    fence = salted = ""
+    while fence in text:
+        salted += text
+        fence = blake2b(salted.encode("utf-8", "replace"), digest_size=3).hexdigest()
+    return fence
+
+
+def _user(question: str, shown: Sequence[_Piece]) -> str:
     evidence = "\n".join(_block(citation, text) for citation, text in shown)
     return f"Evidence:\n{evidence}\nQuestion: {visible(question)}\nAnswer with citations:"

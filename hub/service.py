@@ -7,7 +7,7 @@ from time import perf_counter
 from hub import answering, tables
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.confidence import assess
-from hub.errors import BackendError
+from hub.errors import BackendError, PromptTooLong
 from hub.model import (
     Answer,
     Backend,
@@ -19,9 +19,11 @@ from hub.model import (
     GenerationOptions,
     Hit,
     Piece,
+    Prompt,
     Tier,
     Usage,
 )
+from hub.prompting import assemble
 from hub.retrieval import Retrieval, is_bare_name, retrieve, understand
 from indexer.index import Index
 from indexer.model import Edge, Embedder, ReferenceKind, Stamp, Symbol
@@ -120,9 +122,10 @@ class Service:
         return Relations(tuple(symbols), _merged(self._index.facts.edges_from(s, CALLS) for s in _distinct(symbols)))
 
     def ask(self, question: str, tier: Tier | None = None, on_event: Callable[[Event], None] = ignore_event) -> Answer:
-        """Answers within a tier, or chooses one when it is None. Declines rather than guess.
+        """Answers within a tier (exact, rag or wide), or chooses one when it is None. Declines rather than guess.
 
-        ``on_event`` is told of each step; the pieces it gets, joined, are the answer's text.
+        ``on_event`` is told of each step; the pieces it gets, joined, are the answer's text. A backend that fails
+        leaves a note, and the evidence is the answer. Raises PromptTooLong when not even that fits its bounds.
         """
         started = self._clock()
         tried: list[Tier] = []
@@ -131,7 +134,7 @@ class Service:
             tried.append(Tier.EXACT)
             outcome = self._from_tables(question, on_event)
         if outcome is None and tier is Tier.EXACT:
-            reasons = ("The tables alone do not answer this; ask without --tier exact.",)
+            reasons = ("The tables alone do not answer this; another tier may.",)
             outcome = _declined(Confidence(0.0, Tier.NONE, reasons), on_event)
         if outcome is None:
             retrieval, confidence = self._look(question, READ_HITS)
@@ -177,7 +180,7 @@ class Service:
         found = tables.answer(self._index, *asked) if asked else None
         if found is None:
             return None
-        confidence = Confidence(1.0, Tier.EXACT, ("answered from the symbol table, without a model",), calibrated=True)
+        confidence = Confidence(1.0, Tier.EXACT, ("Answered from the symbol table, without a model.",), calibrated=True)
         tell(Found(found.citations, confidence))
         tell(Piece(found.text))
         return _Outcome(found.text, found.citations, confidence, Tier.EXACT, _TABLES)
@@ -189,24 +192,43 @@ class Service:
         try:
             if self._backend is None:
                 self._backend = self._make_backend()
-            backend, info = self._backend, self._backend.info()
+            backend = self._backend
+            info, prompt = self._prompt(backend, retrieval, tier)
         except BackendError as error:
             notes.append(f"{error.message} {error.hint}".strip())
             backend = EvidenceOnlyBackend()
-            info = backend.info()
-        room = info.context_window - self._options.answer_tokens
-        wanted = WIDE_PROMPT_TOKENS if tier is Tier.WIDE else self._options.prompt_tokens or info.prompt_tokens
-        index = self._index
+            info, prompt = self._prompt(backend, retrieval, tier)
+        tell(Found(prompt.citations, confidence))
+        if prompt.dropped:
+            notes.append(
+                f"The prompt of {prompt.tokens} tokens has no room for all: "
+                f"{len(prompt.dropped)} pieces were left out or shortened."
+            )
+        index, question = self._index, retrieval.query.text
         lexicon = answering.Lexicon(
-            index.text.term_weights(retrieval.query.text),
+            index.text.term_weights(question),
             index.text.stems,
             lambda name: index.text.holds(name) or bool(index.facts.symbols_named(name, 1)),
         )
         options = GenerationOptions(max_tokens=self._options.answer_tokens)
-        written = answering.write(retrieval, confidence, lexicon, backend, min(wanted, room), options, tell)
+        written = answering.write(question, prompt, lexicon, backend, info, options, tell)
         return _Outcome(
             written.text, written.citations, confidence, tier, info, written.usage, (*notes, *written.notes)
         )
+
+    def _prompt(self, backend: Backend, retrieval: Retrieval, tier: Tier) -> tuple[BackendInfo, Prompt]:
+        """What the backend is, and a prompt that fits it and holds evidence. Raises BackendError."""
+        info = backend.info()
+        room = info.context_window - self._options.answer_tokens
+        wanted = WIDE_PROMPT_TOKENS if tier is Tier.WIDE else self._options.prompt_tokens or info.prompt_tokens
+        budget = min(wanted, room)
+        prompt = assemble(retrieval.query.text, retrieval.hits, budget, backend.count_tokens)
+        if not prompt.citations:
+            raise PromptTooLong(
+                f"No piece of evidence fits a prompt of {budget} tokens.",
+                "Allow a longer prompt or a shorter answer.",
+            )
+        return info, prompt
 
     def _notes_on_age(self, paths: Iterable[str]) -> list[str]:
         changed = self._index.changed_since(paths)
@@ -221,8 +243,7 @@ _NOBODY = BackendInfo("none", "none", 0, 0, writes=False)
 
 
 def _declined(confidence: Confidence, tell: Callable[[Event], None]) -> _Outcome:
-    reasons = ". ".join(reason[:1].upper() + reason[1:].rstrip(".") for reason in confidence.reasons)
-    text = f"Not found. {reasons}."
+    text = f"Not found. {' '.join(confidence.reasons)}"
     tell(Found((), confidence))
     tell(Piece(text))
     return _Outcome(text, (), confidence, Tier.NONE, _NOBODY)

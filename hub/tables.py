@@ -4,29 +4,35 @@ Recognizes a few plain forms of such questions; everything else is left to retri
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hub.model import Citation
 from hub.prompting import visible
+from hub.retrieval import OPERATOR, symbols_named
 from indexer.index import Index
 from indexer.model import Edge, Provenance, ReferenceKind, Span, Symbol
 
 MOST_SYMBOLS = 8  # definitions named in one answer
-MOST_EDGES = 20  # calls named in one answer
+MOST_NAMESAKES = 200  # symbols of one name whose edges are looked up
+MOST_EDGES = 20  # places named in one answer
 SHOWN_DOC_CHARS = 400
 
-_NAME = r"[`'\"]?(?P<name>~?[A-Za-z_][\w:~]*(?:operator\W{1,3})?)(?:\(\))?[`'\"]?"
+_NAME = rf"[`'\"]?(?P<name>(?:::)?(?:[A-Za-z_]\w*::)*(?:{OPERATOR}|~?[A-Za-z_]\w*))(?:\(\))?[`'\"]?"
 _WHERE = r"(?:where\s+(?:is|are)|what\s+is|find|show(?:\s+me)?)\s+(?:the\s+)?(?:\w+\s+)??"
 _THING = r"(?:\s+(?:function|class|struct|method|macro|type))?"
 _FORMS = (
     ("definition", rf"{_WHERE}{_NAME}{_THING}\s+(?:defined|declared|implemented|definition)"),
     ("definition", rf"(?:the\s+)?definition\s+of\s+{_NAME}"),
-    ("callers", rf"(?:who|what|which\s+\w+)\s+(?:calls?|uses?)\s+{_NAME}"),
-    ("callers", rf"(?:the\s+|all\s+)*(?:callers|users|usages)\s+of\s+{_NAME}"),
-    ("callers", rf"where\s+is\s+{_NAME}\s+(?:called|used)(?:\s+from)?"),
+    ("callers", rf"(?:who|what|which\s+\w+)\s+calls?\s+{_NAME}"),
+    ("callers", rf"(?:the\s+|all\s+)*callers\s+of\s+{_NAME}"),
+    ("callers", rf"where\s+is\s+{_NAME}\s+called(?:\s+from)?"),
     ("callees", rf"what\s+(?:functions\s+)?(?:does|do)\s+{_NAME}\s+call"),
     ("callees", rf"(?:the\s+|all\s+)*callees\s+of\s+{_NAME}"),
+    ("references", rf"(?:who|what|which\s+\w+)\s+uses?\s+{_NAME}"),
+    ("references", rf"(?:the\s+|all\s+)*(?:users|usages|uses|references)\s+(?:of|to)\s+{_NAME}"),
+    ("references", rf"where\s+is\s+{_NAME}\s+used"),
 )
 _COMPILED = tuple((kind, re.compile(rf"\s*{form}\s*[?.!]*\s*", re.IGNORECASE)) for kind, form in _FORMS)
 
@@ -35,6 +41,20 @@ class Relation(StrEnum):
     DEFINITION = "definition"
     CALLERS = "callers"
     CALLEES = "callees"
+    REFERENCES = "references"
+
+
+_CALLS = (ReferenceKind.CALL, ReferenceKind.MACRO)
+_KINDS = {
+    Relation.CALLERS: _CALLS,
+    Relation.CALLEES: _CALLS,
+    Relation.REFERENCES: (*_CALLS, ReferenceKind.TYPE, ReferenceKind.BASE),
+}
+_VERBS = {  # with and without places
+    Relation.CALLERS: ("is called", "nothing in this tree calls it"),
+    Relation.CALLEES: ("calls others", "it calls nothing"),
+    Relation.REFERENCES: ("is used", "nothing in this tree uses it"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +73,18 @@ def relation_asked(question: str) -> tuple[Relation, str] | None:
 
 def answer(index: Index, relation: Relation, name: str) -> TableAnswer | None:
     """The answer, or None where the tree has no such symbol."""
-    symbols = index.facts.symbols_named(name, MOST_SYMBOLS + 1)
+    symbols = symbols_named(index, name, MOST_NAMESAKES)
     if not symbols:
         return None
     if relation is Relation.DEFINITION:
         return _definitions(name, symbols)
-    kinds = (ReferenceKind.CALL, ReferenceKind.MACRO)
-    distinct = list({symbol.id: symbol for symbol in reversed(symbols)}.values())
-    look = index.facts.edges_to if relation is Relation.CALLERS else index.facts.edges_from
-    edges = sorted(
-        {edge for symbol in distinct for edge in look(symbol, kinds)}, key=lambda e: (e.path, e.line, e.target)
-    )
-    return _edges(relation, symbols[0], edges)
+    distinct = {symbol.id: symbol for symbol in symbols}.values()
+    look = index.facts.edges_from if relation is Relation.CALLEES else index.facts.edges_to
+    edges = [edge for symbol in distinct for edge in look(symbol, _KINDS[relation])]
+    return _edges(relation, name, symbols, _places(relation, edges))
 
 
-def _definitions(name: str, symbols: list[Symbol]) -> TableAnswer:
+def _definitions(name: str, symbols: Sequence[Symbol]) -> TableAnswer:
     citations = tuple(
         Citation(label, symbol.span, symbol.qualified_name) for label, symbol in enumerate(symbols[:MOST_SYMBOLS], 1)
     )
@@ -75,32 +92,45 @@ def _definitions(name: str, symbols: list[Symbol]) -> TableAnswer:
     for citation, symbol in zip(citations, symbols, strict=False):
         form = "is defined" if symbol.is_definition else "is declared"
         lines.append(f"{symbol.qualified_name} ({symbol.kind}) {form} at {symbol.span} [{citation.label}]")
-        lines.append(f"    {visible(symbol.signature)}")
+        lines.append(f"    {symbol.signature}")
         if symbol.doc:
-            lines.append(f"    {visible(_shortened(symbol.doc))}")
+            lines.append(f"    {_shortened(symbol.doc)}")
     if len(symbols) > MOST_SYMBOLS:
         lines.append(f"There are more; `codehub symbol {name}` lists them.")
-    return TableAnswer("\n".join(lines), citations)
+    return TableAnswer(visible("\n".join(lines)), citations)
 
 
-def _edges(relation: Relation, symbol: Symbol, edges: list[Edge]) -> TableAnswer:
-    calls = "is called" if relation is Relation.CALLERS else "calls"
-    if not edges:
-        where = Citation(1, symbol.span, symbol.qualified_name)
-        nobody = "nothing in this tree calls it" if relation is Relation.CALLERS else "it calls nothing"
-        return TableAnswer(f"{symbol.qualified_name} stands at {symbol.span} [1]; {nobody}.", (where,))
-    shown = edges[:MOST_EDGES]
+def _places(relation: Relation, edges: Iterable[Edge]) -> list[tuple[Edge, str]]:
+    """One edge for each line that is shown, with what stands at its other end, by path and line, surest first.
+
+    A use that may mean several symbols of the name is one place all the same.
+    """
+    surest = {how: rank for rank, how in enumerate(Provenance)}
+    places: dict[tuple[str, int, str], Edge] = {}
+    for edge in sorted(edges, key=lambda e: (e.path, e.line, surest[e.how], e.inside, e.target, e.kind)):
+        other = edge.target if relation is Relation.CALLEES else edge.inside or "file scope"
+        places.setdefault((edge.path, edge.line, other), edge)
+    return [(edge, other) for (_, _, other), edge in places.items()]
+
+
+def _edges(relation: Relation, name: str, symbols: Sequence[Symbol], places: Sequence[tuple[Edge, str]]) -> TableAnswer:
+    verb, none = _VERBS[relation]
+    meant = sorted({symbol.qualified_name for symbol in symbols})
+    subject = meant[0] if len(meant) == 1 else f"{name} ({len(meant)} symbols have this name)"
+    if not places:
+        where = Citation(1, symbols[0].span, symbols[0].qualified_name)
+        return TableAnswer(f"{subject} stands at {symbols[0].span} [1]; {none}.", (where,))
+    shown = places[:MOST_EDGES]
     citations = tuple(
-        Citation(label, Span(edge.path, edge.line, edge.line), edge.inside) for label, edge in enumerate(shown, 1)
+        Citation(label, Span(edge.path, edge.line, edge.line), edge.inside) for label, (edge, _) in enumerate(shown, 1)
     )
-    lines = [f"{symbol.qualified_name} {calls} in {len(edges)} place{'s' if len(edges) > 1 else ''}:"]
-    for citation, edge in zip(citations, shown, strict=True):
-        other = (edge.inside or "file scope") if relation is Relation.CALLERS else edge.target
+    lines = [f"{subject} {verb} in {len(places)} place{'s' if len(places) > 1 else ''}:"]
+    for citation, (edge, other) in zip(citations, shown, strict=True):
         sure = "" if edge.how is not Provenance.BY_NAME else " (by name)"
         lines.append(f"  {edge.path}:{edge.line} {other}{sure} [{citation.label}]")
-    if len(edges) > MOST_EDGES:
-        lines.append(f"  and {len(edges) - MOST_EDGES} more; `codehub {relation} {symbol.qualified_name}` lists them.")
-    return TableAnswer("\n".join(lines), citations)
+    if len(places) > MOST_EDGES:
+        lines.append(f"  and {len(places) - MOST_EDGES} more; `codehub {relation} {name}` lists them.")
+    return TableAnswer(visible("\n".join(lines)), citations)
 
 
 def _shortened(doc: str) -> str:

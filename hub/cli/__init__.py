@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from hub.errors import HubError
@@ -22,11 +23,16 @@ DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal cannot show, or a shell handed over as bytes that are no text, is spelt out.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Imported here, because --help and a misspelt option need nothing, and looking up needs no parser.
         commands = import_module("hub.cli.upkeep" if options.command in _UPKEEP else "hub.cli.reading")
         run: Callable[[argparse.Namespace], int] = getattr(commands, options.command)
-        return run(options)
+        code = run(options)
+        sys.stdout.flush()  # here, where a reader that has left is noticed
     except Cancelled as error:
         _report(options, error.message, error.hint)
         return STOPPED
@@ -40,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output left, as `head` does. Python would complain once more while closing stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    return code
 
 
 def _report(options: argparse.Namespace, message: str, hint: str) -> None:

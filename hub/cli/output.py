@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
 from hub import config
@@ -18,4 +19,9 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def print_json(shape: Json) -> None:
-    print(json.dumps(shape, ensure_ascii=False, indent=2))
+    print(json_text(shape, indent=2))
+
+
+def json_text(shape: Json, indent: int | None = None) -> str:
+    """Letters as they are where stdout can show them all; otherwise escapes, which are JSON everywhere."""
+    return json.dumps(shape, ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8", indent=indent)

@@ -1,5 +1,6 @@
 """Shows how far long work has come: a bar on a terminal, a line for each stage elsewhere, always on stderr."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ _STAGES = {
     "vectors": "handing vectors to Chroma",
     "repair": "comparing Chroma with the table",
 }
+_STDERR = 2  # the descriptor: the signal may come in the middle of a print, and print cannot be entered twice
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed = True
-        print("Stopping after the files under way; press again to stop at once.", file=sys.stderr)
+        os.write(_STDERR, b"Stopping after the files under way; press again to stop at once.\n")
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -1,7 +1,6 @@
 """The commands that look things up: search, symbol, references, callers, callees, ask, export."""
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from hub import shapes, wiring
 from hub.cli import DONE, NOTHING
-from hub.cli.output import print_json, print_notes, settings_of
+from hub.cli.output import json_text, print_json, print_notes, settings_of
 from hub.model import Answer, Event, Found, Hit, Piece, Reading, Tier
 from hub.prompting import visible
 from hub.service import Relations, Service
@@ -77,7 +76,7 @@ def export(options: argparse.Namespace) -> int:
     chosen = wiring.choose_workspace(data.workspaces(), options.workspace, Path.cwd())
     with Index.for_reading(data, chosen.name) as opened:
         for shape in shapes.export_shapes(opened.facts.all_symbols(), opened.facts.all_edges()):
-            print(json.dumps(shape, ensure_ascii=False))
+            print(json_text(shape))
     return DONE
 
 

@@ -2,14 +2,17 @@
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
 from hub import health, indexing, shapes, wiring
 from hub.cli import DONE, FAILED, NOTHING
 from hub.cli.output import print_json, print_notes, settings_of
 from hub.cli.progress import interruptible, shown
 from indexer import history
-from indexer.index import Index
+from indexer.errors import DataFolderError
+from indexer.index import DataFolder, Index, Workspace
 from indexer.model import IndexReport
+from indexer.pipeline import EmbedderSource
 
 _SHOWN_PROBLEMS = 5
 
@@ -29,36 +32,18 @@ def status(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     data = wiring.data_folder(settings)
     source = indexing.embedder_source(settings) if settings.embeddings == "minilm" else None
-    entries = []
-    for workspace in data.workspaces():
-        if options.workspace in {None, workspace.name}:
-            with Index.for_reading(data, workspace.name) as opened:
-                counts = asdict(opened.table.counts())
-                stamp = opened.stamp()
-                changed = opened.changed_since(opened.table.known_files())
-                waiting = opened.table.waiting(source.name) if source else 0
-                depth, size = opened.table.outbox_depth(), opened.bytes_on_disk()
-            head, _ = history.head(workspace.root)
-            entries.append(
-                {
-                    "workspace": workspace.name,
-                    "root": str(workspace.root),
-                    "stamp": shapes.stamp_shape(stamp),
-                    "head": head,
-                    "changed_files": len(changed),
-                    **counts,
-                    "waiting_for_vectors": waiting,
-                    "waiting_for_chroma": depth,
-                    "bytes_on_disk": size,
-                }
-            )
+    workspaces = data.workspaces()
+    if options.workspace is not None:
+        workspaces = [wiring.choose_workspace(workspaces, options.workspace, Path())]
+    entries = [_state(data, workspace, source) for workspace in workspaces]
     if options.json:
         print_json({"data": str(settings.data), "workspaces": entries})
-        return DONE if entries else NOTHING
-    if not entries:
+    elif not entries:
         print("Nothing is indexed yet. Run `codehub index PATH`.")
-    for entry in entries:
+    for entry in entries if not options.json else ():
         _print_status(entry)
+    if any("error" in entry for entry in entries):
+        return FAILED
     return DONE if entries else NOTHING
 
 
@@ -90,9 +75,30 @@ def repair(options: argparse.Namespace) -> int:
         done = mend(settings, options.workspace, progress, cancelled)
     if options.json:
         print_json({"repairs": [asdict(entry) for entry in done]})
+    elif not done:
+        print("Nothing is indexed yet. Run `codehub index PATH`.")
     for entry in done if not options.json else ():
         print(f"{entry.workspace}: {entry.done}")
     return DONE if done else NOTHING
+
+
+def _state(data: DataFolder, workspace: Workspace, source: EmbedderSource | None) -> shapes.Json:
+    """What is indexed and how fresh it is; of an index that cannot be read, why."""
+    entry: shapes.Json = {"workspace": workspace.name, "root": str(workspace.root)}
+    try:
+        with Index.for_reading(data, workspace.name) as opened:
+            entry |= {
+                "stamp": shapes.stamp_shape(opened.stamp()),
+                "head": history.head(workspace.root)[0],
+                "changed_files": len(opened.changed_since(opened.table.known_files())),
+                **asdict(opened.table.counts()),
+                "waiting_for_vectors": opened.table.waiting(source.name) if source else 0,
+                "waiting_for_chroma": opened.table.outbox_depth(),
+                "bytes_on_disk": opened.bytes_on_disk(),
+            }
+    except DataFolderError as error:
+        entry |= {"error": error.message, "hint": error.hint}
+    return entry
 
 
 def _print_report(report: IndexReport) -> None:
@@ -113,17 +119,20 @@ def _print_report(report: IndexReport) -> None:
     print_notes(report.notes)
 
 
-def _print_status(entry: dict[str, object]) -> None:
-    stamp = entry["stamp"]
-    assert isinstance(stamp, dict)
-    commit = str(stamp["commit"] or "no commit")[:12]
+def _print_status(entry: shapes.Json) -> None:
     print(f"{entry['workspace']}  {entry['root']}")
-    print(f"  indexed {stamp['indexed_at']} at {commit}{' with local changes' if stamp['dirty'] else ''}")
+    if "error" in entry:
+        print(f"  {entry['error']}\n  {entry['hint']}")
+        return
+    stamp = entry["stamp"]
+    commit = (stamp["commit"] or "no commit")[:12]
+    dirty = " with local changes" if stamp["dirty"] else ""
+    print(f"  indexed {stamp['indexed_at'] or 'not to the end yet'} at {commit}{dirty}")
     if entry["head"] != stamp["commit"]:
-        print(f"  the tree is now at {str(entry['head'])[:12]}")
+        print(f"  the tree is now at {(entry['head'] or 'no commit')[:12]}")
     print(
         f"  {entry['files']} files, {entry['lines']} lines, {entry['symbols']} symbols, {entry['chunks']} chunks,"
-        f" {int(str(entry['bytes_on_disk'])) >> 10} KiB"
+        f" {entry['bytes_on_disk'] >> 10} KiB"
     )
     for key, words in (
         ("changed_files", "files changed since"),

@@ -11,6 +11,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = "import sys; from hub.cli import main; sys.exit(main())"
+# Another user may not be able to read this one's Python, so what is needed is loaded before.
+_COMMAND_AS = """
+import encodings.utf_8_sig, os, sys, filelock, hub.cli.upkeep
+user = int(sys.argv.pop(1))
+os.setgroups([]); os.setgid(user); os.setuid(user)
+sys.exit(hub.cli.main())
+"""
 LIMIT_S = 110.0  # below the limit of a test, so that a command that hangs is reported with what it printed
 _KEPT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH")
 
@@ -42,16 +49,14 @@ def run(
     cwd: Path | None = None,
     user: int | None = None,
 ) -> Done:
-    """Runs one command to its end; ``user`` is a user id to run it as."""
+    """Runs one command to its end; ``user`` is a user id to run ``index`` as, which needs root."""
+    program = [COMMAND] if user is None else [_COMMAND_AS, str(user)]
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, arguments)],
+        [sys.executable, "-c", *program, *map(str, arguments)],
         capture_output=True,
         env=environment(data, settings),
         cwd=cwd or data.parent,
         timeout=LIMIT_S,
         check=False,
-        user=user,
-        group=user,
-        extra_groups=[] if user is not None else None,
     )
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))

@@ -81,6 +81,7 @@ class ScriptedBackend:
         self._script = script
         self._info = info or BackendInfo("scripted", "parrot", context_window=32_768, prompt_tokens=8_192)
         self._refuses = refuses
+        self._streams: list[Iterator[str | Completion]] = []
         self.prompts: list[Prompt] = []
         self.options: list[GenerationOptions] = []
         self.said = 0
@@ -100,7 +101,8 @@ class ScriptedBackend:
         self.options.append(options)
         if self._refuses:
             raise self._refuses
-        return self._stream()
+        self._streams.append(self._stream())  # kept, so that only a call of close() ends it
+        return self._streams[-1]
 
     def close(self) -> None:
         self.closed = True

@@ -1,0 +1,326 @@
+"""Laws of prompts, fusion and checks: for any hits, budgets, counters, texts and cuts, not only for those of today."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from hub.errors import PromptTooLong
+from hub.grounding import QUOTED_LINES, QUOTES, Verdict, checked, key_sentences, quotes
+from hub.model import Hit, Prompt, Query, SignalSource
+from hub.prompting import LEAST_LINES, MOST_EVIDENCE, assemble, visible
+from hub.retrieval import DECLARATION_FACTOR, _fuse, understand
+from indexer.model import Chunk, ChunkId, Span, SymbolId
+from indexer.words import words
+from tests.support.library import hit, prompt_of
+
+WORDS = st.sampled_from(
+    ["alpha", "beta", "Gamma", "app::Cache", "int x = 0;", "// why", "<<<a1", "[99]", "\u202e", "\r"]
+)
+LINES = st.lists(st.one_of(WORDS, st.just(""), st.text(max_size=12)), min_size=1, max_size=14)
+TEXTS = st.builds(lambda lines, end: "\n".join(lines) + end, LINES, st.sampled_from(["", "\n", "\n\n\n"])).filter(bool)
+HITS = st.lists(
+    st.builds(
+        hit, TEXTS, st.sampled_from(["a.cc", "b/c.h", "odd\n[1] name.cc"]), st.integers(1, 90), st.text(max_size=9)
+    ),
+    max_size=8,
+    unique_by=lambda one: (one.chunk.span.path, one.chunk.span.first_line),
+)
+
+
+def count_characters(text: str) -> int:
+    return len(text)
+
+
+def count_words(text: str) -> int:
+    return len(text.split())
+
+
+def count_oddly(text: str) -> int:
+    """The parts may count less than the whole, and the whole less than the parts; a longer text may count less."""
+    return len(text) // 3 + (len(text) % 7) * 4 + 60 * (len(text) > 900)
+
+
+COUNTERS = st.sampled_from([count_characters, count_words, count_oddly])
+
+
+def assembled(hits: Sequence[Hit], extra: int, count: Callable[[str], int]) -> tuple[Prompt, int]:
+    """A prompt with ``extra`` tokens of room for evidence, and its budget."""
+    empty = assemble("why?", (), 10**9, count)
+    budget = empty.tokens + extra
+    return assemble("why?", hits, budget, count), budget
+
+
+@given(HITS, st.integers(0, 1500), COUNTERS)
+def test_a_prompt_fits_its_budget(hits: list[Hit], extra: int, count: Callable[[str], int]) -> None:
+    prompt, budget = assembled(hits, extra, count)
+    assert prompt.tokens == count(prompt.system) + count(prompt.user) <= budget
+
+
+@given(HITS, st.integers(0, 1500), COUNTERS)
+def test_every_line_of_a_hit_is_either_shown_and_cited_or_named_as_dropped(
+    hits: list[Hit], extra: int, count: Callable[[str], int]
+) -> None:
+    prompt, _ = assembled(hits, extra, count)
+    expected = sorted((h.chunk.span.path, line) for h in hits for line in lines_of(h.chunk.span))
+    spans = (*(citation.span for citation in prompt.citations), *prompt.dropped)
+    assert sorted((span.path, line) for span in spans for line in lines_of(span)) == expected
+
+
+@given(HITS, st.integers(0, 1500), COUNTERS)
+def test_a_citation_names_exactly_the_lines_that_its_evidence_shows(
+    hits: list[Hit], extra: int, count: Callable[[str], int]
+) -> None:
+    prompt, _ = assembled(hits, extra, count)
+    assert [citation.label for citation in prompt.citations] == list(range(1, len(prompt.citations) + 1))
+    left = list(hits)
+    for citation, evidence in zip(prompt.citations, prompt.evidence, strict=True):
+        while not is_head(citation.span, left[0].chunk.span):
+            left.pop(0)
+        source = visible(left.pop(0).chunk.text).split("\n")
+        assert evidence.split("\n") == source[: len(lines_of(citation.span))]
+        assert f"\n{evidence}\n" in prompt.user
+
+
+@given(HITS, st.integers(0, 1500), COUNTERS)
+def test_a_piece_cut_to_fewer_than_a_few_lines_is_not_shown(
+    hits: list[Hit], extra: int, count: Callable[[str], int]
+) -> None:
+    prompt, _ = assembled(hits, extra, count)
+    whole = {h.chunk.span for h in hits}
+    assert all(c.span in whole or len(lines_of(c.span)) >= LEAST_LINES for c in prompt.citations)
+
+
+@given(HITS, st.integers(0, 1500), COUNTERS)
+def test_equal_hits_and_budget_give_an_equal_prompt(hits: list[Hit], extra: int, count: Callable[[str], int]) -> None:
+    assert assembled(hits, extra, count) == assembled(list(hits), extra, count)
+
+
+@given(st.integers(0, 10), st.integers(1, 500))
+def test_no_more_pieces_than_a_model_reads_well_are_shown(more: int, first_line: int) -> None:
+    hits = [hit("int x;\n", first_line=first_line + number) for number in range(MOST_EVIDENCE + more)]
+    prompt = assemble("why?", hits, 10**9, count_characters)
+    assert (len(prompt.citations), len(prompt.dropped)) == (MOST_EVIDENCE, more)
+
+
+@given(st.text(max_size=40), st.integers(-10, 700))
+def test_a_question_that_does_not_fit_is_refused_and_never_shortened(question: str, budget: int) -> None:
+    needed = assemble(question, (), 10**9, count_characters).tokens
+    if needed <= budget:
+        assert visible(question) in assemble(question, (), budget, count_characters).user
+        return
+    with pytest.raises(PromptTooLong) as refusal:
+        assemble(question, (), budget, count_characters)
+    assert refusal.value.hint
+
+
+def lines_of(span: Span) -> range:
+    return range(span.first_line, span.last_line + 1)
+
+
+def is_head(part: Span, whole: Span) -> bool:
+    return (part.path, part.first_line) == (whole.path, whole.first_line) and part.last_line <= whole.last_line
+
+
+# What is shown
+
+
+@given(st.text())
+def test_making_a_text_visible_keeps_its_lines_and_leaves_no_covert_character(text: str) -> None:
+    shown = visible(text)
+    assert shown.count("\n") == text.count("\n")
+    seen_by_design = {"\n", "\t"}
+    written = {"Cf", "Cc", "Cs", "Zl", "Zp"}
+    covert = [c for c in shown if unicodedata.category(c) in written and c not in seen_by_design]
+    assert all(unicodedata.name(c, "").startswith(VISIBLE_FORMATS) for c in covert)
+    assert visible(shown) == shown
+
+
+# Format characters that Unicode draws: signs that span the digits after them, and hieroglyph joiners.
+VISIBLE_FORMATS = ("ARABIC", "SYRIAC", "KAITHI", "EGYPTIAN")
+
+
+# Fusion
+
+
+class Shelf:
+    """As much of an index as fusion reads: chunks by id, in the order they are asked for, and no symbols."""
+
+    def __init__(self, paths: dict[ChunkId, str]) -> None:
+        self.table = self.facts = self
+        self._paths = paths
+
+    def places(self, ids: Sequence[ChunkId]) -> dict[ChunkId, Span]:
+        return {chunk: Span(self._paths[chunk], 1, 2) for chunk in ids}
+
+    def chunks(self, ids: Sequence[ChunkId]) -> list[Chunk]:
+        return [Chunk(chunk, place, "title", "text") for chunk, place in self.places(ids).items()]
+
+    def names_of(self, _symbols: Iterable[SymbolId]) -> dict[SymbolId, object]:
+        return {}
+
+
+CHUNKS = [ChunkId(letter) for letter in "abcdefgh"]
+ARM = st.lists(st.sampled_from(CHUNKS), unique=True).map(lambda ids: [(chunk, 0.9) for chunk in ids])
+ARMS = st.dictionaries(st.sampled_from(list(SignalSource)), ARM)
+SHELVES = st.lists(st.sampled_from(["a.cc", "tests/b.cc", "c.md"]), min_size=8, max_size=8).map(
+    lambda paths: Shelf(dict(zip(CHUNKS, paths, strict=True)))
+)
+QUERIES = st.sampled_from(["Cache", "what is a cache", "how is the cache tested"]).map(understand)
+
+
+@given(SHELVES, QUERIES, ARMS, st.randoms(use_true_random=False))
+def test_fusion_does_not_depend_on_the_order_in_which_the_arms_are_given(
+    shelf: Shelf, query: Query, arms: dict[SignalSource, list[tuple[ChunkId, float]]], chance: Random
+) -> None:
+    shuffled = list(arms.items())
+    chance.shuffle(shuffled)
+    assert _fuse(shelf, query, arms, 20) == _fuse(shelf, query, dict(shuffled), 20)  # type: ignore[arg-type]
+
+
+@given(SHELVES, QUERIES, ARMS, st.integers(0, 10))
+def test_a_hit_explains_its_score_and_the_hits_are_in_its_order(
+    shelf: Shelf, query: Query, arms: dict[SignalSource, list[tuple[ChunkId, float]]], limit: int
+) -> None:
+    hits = _fuse(shelf, query, arms, limit)  # type: ignore[arg-type]
+    assert len(hits) == min(limit, len({chunk for arm in arms.values() for chunk, _ in arm}))
+    assert all(h.score == sum(value for _, value in h.contributions) > 0 for h in hits)
+    keys = [(-h.score, h.chunk.span, h.chunk.id) for h in hits]
+    assert keys == sorted(keys)
+    for found in hits:
+        assert {(s.source, s.rank) for s in found.signals} == {
+            (source, rank) for source, arm in arms.items() for rank, (c, _) in enumerate(arm, 1) if c == found.chunk.id
+        }
+
+
+@given(st.integers(0, 20), st.permutations(range(40)), st.permutations(range(40)))
+def test_a_bare_name_finds_its_definitions_then_its_declarations_then_all_else(
+    definitions: int, lexical: list[int], vectors: list[int]
+) -> None:
+    chunks = [ChunkId(f"{number:02}") for number in range(40)]
+    shelf = Shelf(dict.fromkeys(chunks, "a.cc"))
+    arms = {
+        SignalSource.SYMBOL: [(c, 1.0 if n < definitions else DECLARATION_FACTOR) for n, c in enumerate(chunks[:20])],
+        SignalSource.LEXICAL: [(chunks[number], 9.0) for number in lexical],
+        SignalSource.VECTOR: [(chunks[number], 0.9) for number in vectors],
+    }
+    found = [h.chunk.id for h in _fuse(shelf, understand("Cache"), arms, 40)]  # type: ignore[arg-type]
+    assert set(found[:definitions]) == set(chunks[:definitions])
+    assert set(found[:20]) == set(chunks[:20])
+
+
+def test_equal_scores_are_ordered_by_place() -> None:
+    arms = {SignalSource.LEXICAL: [(CHUNKS[0], 9.0)], SignalSource.VECTOR: [(CHUNKS[1], 0.9)]}
+    shelf = Shelf({CHUNKS[0]: "tests/a.cc", CHUNKS[1]: "src/a.cc"})
+    hits = _fuse(shelf, understand("what is a cache"), arms, 9)  # type: ignore[arg-type]
+    assert hits[0].score == hits[1].score
+    assert [h.chunk.span.path for h in hits] == ["src/a.cc", "tests/a.cc"]
+
+
+# Checks on a model's text
+
+FRAGMENTS = st.sampled_from(
+    """It evicts the oldest entry|app::Cache|`x[7]`|x[7]|Ghost::Walk|[1]|[2]|[99]|[1, 98]|[ |[|]|97|,|.|. |! |\n| |`
+    |e.g.|the same eight words come a second time here""".split("|")
+)
+DRAFTS = st.lists(FRAGMENTS, max_size=25).map("".join)
+PROMPT = prompt_of("It evicts the oldest entry of app::Cache", "the same words")
+
+
+def judged(pieces: Sequence[str]) -> tuple[str, Verdict]:
+    verdict = Verdict()
+    shown = "".join(checked(pieces, PROMPT, "why?", lambda name: name != "Ghost", verdict))
+    return shown, verdict
+
+
+@given(DRAFTS)
+def test_no_label_that_is_not_in_the_prompt_is_ever_shown(draft: str) -> None:
+    shown, verdict = judged([draft])
+    assert shown == verdict.text
+    subscripts_aside = r"(?<![\w)\]])" if "`" in draft else ""
+    labels = re.findall(rf"{subscripts_aside}\[(\d+(?:[ \t]*,[ \t]*\d+)*)\]", shown)
+    assert {number for label in labels for number in re.findall(r"\d+", label)} <= {"1", "2"}
+    assert not verdict.unknown_labels & {"1", "2"}
+
+
+@given(DRAFTS, st.lists(st.integers(0, 200), max_size=12))
+@example("It is so. [1] Ghost::Walk", [11])
+@example("It is so.[1] \n[2] Ghost::Walk", [13])
+@settings(max_examples=300)
+def test_how_a_text_is_cut_into_pieces_changes_nothing(draft: str, cuts: list[int]) -> None:
+    places = [0, *sorted(min(cut, len(draft)) for cut in cuts), len(draft)]
+    pieces = [draft[start:end] for start, end in pairwise(places)]
+    assert "".join(pieces) == draft
+    assert judged(pieces) == judged([draft]) == judged(list(draft))
+
+
+@given(DRAFTS)
+def test_a_text_without_a_fault_is_shown_whole_but_for_its_unknown_labels(draft: str) -> None:
+    shown, verdict = judged([draft])
+    if not verdict.fault and not verdict.unknown_labels:
+        assert shown == draft
+    assert verdict.grounded == (bool(verdict.used) and not verdict.fault)
+
+
+# Quoting
+
+EVIDENCE = st.lists(LINES.map(lambda lines: "\n".join(map(visible, lines))), min_size=1, max_size=5)
+ASKED = st.lists(st.tuples(st.sampled_from(["alpha", "beta", "gamma", "cache", "why"]), st.floats(0, 9)), max_size=4)
+
+
+@given(EVIDENCE, ASKED)
+def test_a_quote_is_exactly_the_lines_that_its_citation_names_and_lies_within_the_evidence(
+    evidence: list[str], weights: list[tuple[str, float]]
+) -> None:
+    prompt = prompt_of(*evidence)
+    quoted = quotes(prompt, weights, words)
+    assert 1 <= len(quoted) <= QUOTES
+    for quote in quoted:
+        whole = prompt.citations[quote.citation.label - 1].span
+        assert whole.first_line <= quote.citation.span.first_line <= quote.citation.span.last_line <= whole.last_line
+        lines = prompt.evidence[quote.citation.label - 1].split("\n")
+        span = quote.citation.span
+        assert (
+            quote.text.split("\n") == lines[span.first_line - whole.first_line : span.last_line - whole.first_line + 1]
+        )
+        assert len(lines_of(span)) <= QUOTED_LINES
+    assert quoted == quotes(prompt, weights, words)
+
+
+COMMENTS = r"""
+// The alpha comes before the beta here.
+/// Every gamma is a cache
+/// of what was read. It never ends!
+ * - an item about the beta cache
+int alpha = beta;
+/*
+ */
+// @param alpha how much is taken in
+// \brief Tells the gamma from the beta.
+// Copyright 2011 The Alpha Authors
+//
+""".split("\n")
+PROSE = st.lists(st.sampled_from(COMMENTS), min_size=1, max_size=12).map("\n".join)
+
+
+@given(st.lists(PROSE, min_size=1, max_size=3), ASKED)
+def test_a_key_sentence_stands_word_for_word_in_the_comments_it_is_labelled_with(
+    evidence: list[str], weights: list[tuple[str, float]]
+) -> None:
+    assume(weights)
+    for sentence in key_sentences(prompt_of(*evidence), range(9), weights, words):
+        told = " ".join(re.sub(r"[/*!]+|\\brief|(?<= )- ", " ", evidence[sentence.label - 1]).split())
+        assert re.sub(r"[/*!]+", " ", sentence.text).strip() in told
+
+
+@pytest.mark.parametrize("path", ["src/a.cc", "README.md"])
+def test_a_prompt_without_evidence_quotes_nothing(path: str) -> None:
+    empty = replace(prompt_of(path=path), citations=(), evidence=())
+    assert quotes(empty, [("alpha", 1.0)], words) == []
+    assert key_sentences(empty, [1], [("alpha", 1.0)], words) == []

@@ -1,0 +1,208 @@
+"""Settings: which place wins, what a misspelt name or a wrong type is told, and every row's way through all places."""
+
+import os
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from hub.backends import ollama
+from hub.config import SETTINGS, SETTINGS_FILE, Settings, _Setting, load
+from hub.errors import BackendUnavailable, SettingsError
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_file_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's configuration folder, empty."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setattr(platformdirs, "user_config_dir", lambda *_, **__: str(home))
+    return home
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    settings = load({}, {}, tmp_path)
+    assert settings == Settings(data=Path(platformdirs.user_data_dir("codehub", appauthor=False)))
+    assert (settings.backend, settings.embeddings, settings.ollama_host) == ("auto", "minilm", ollama.DEFAULT_HOST)
+
+
+def test_each_place_overrides_those_before_it(tmp_path: Path) -> None:
+    folder = written(tmp_path, 'backend = "none"\n[ask]\nanswer_tokens = 2\nprompt_tokens = 2\n[index]\nworkers = 2\n')
+    variables = {"CODEHUB_ANSWER_TOKENS": "3", "CODEHUB_PROMPT_TOKENS": "3", "PATH": "/bin"}
+    settings = load({"prompt_tokens": 4, "answer_tokens": None}, variables, folder)
+    defaults = load({}, {}, tmp_path.parent)
+    assert defaults.index_max_file_kilobytes == settings.index_max_file_kilobytes  # nowhere given
+    assert (settings.backend, settings.index_workers) == ("none", 2)  # the file over the defaults
+    assert settings.answer_tokens == 3  # a variable over the file; a flag that is None is not given
+    assert settings.prompt_tokens == 4  # a flag over all
+
+
+VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a variable, as meant
+    "data": ('"/srv/hub"', "/srv/hub", Path("/srv/hub")),
+    "backend": ('"llama-server"', "llama-server", "llama-server"),
+    "ollama_host": ('"gpu:11434"', "gpu:11434", "gpu:11434"),
+    "ollama_model": ('"coder"', "coder", "coder"),
+    "ollama_context": ("8_192", "8192", 8192),
+    "llama_server_url": ('"http://gpu:8080"', "http://gpu:8080", "http://gpu:8080"),
+    "embedded_model": ('"m.gguf"', "m.gguf", "m.gguf"),
+    "embeddings": ('"ollama:nomic"', "ollama:nomic", "ollama:nomic"),
+    "prompt_tokens": ("9000", "9000", 9000),
+    "answer_tokens": ("99", "99", 99),
+    "index_max_megabytes": ("7", "7", 7),
+    "index_max_file_kilobytes": ("7", "7", 7),
+    "index_generated": ("true", "1", True),
+    "index_exclude": ('["a/*", "b"]', f"a/*{os.pathsep}b", ("a/*", "b")),
+    "index_workers": ("3", "3", 3),
+}
+
+
+def test_every_setting_stands_in_one_row() -> None:
+    assert [row.field for row in SETTINGS] == list(Settings.__dataclass_fields__) == list(VALUES)
+    assert len({(row.table, row.key) for row in SETTINGS}) == len(SETTINGS)
+
+
+@pytest.mark.parametrize("row", SETTINGS, ids=lambda row: row.field)
+def test_a_setting_can_be_given_in_the_file_and_as_a_variable(row: _Setting, tmp_path: Path) -> None:
+    in_file, in_variable, meant = VALUES[row.field]
+    heading = f"[{row.table}]\n" if row.table else ""
+    from_file = load({}, {}, written(tmp_path, f"{heading}{row.key} = {in_file}\n"))
+    from_variable = load({}, {row.variable: in_variable}, tmp_path.parent)
+    assert getattr(from_file, row.field) == getattr(from_variable, row.field) == meant
+    assert meant != getattr(load({}, {}, tmp_path.parent), row.field)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('bakend = "none"', "bakend"),
+        ("[ollama]\nmodle = 'x'", "ollama.modle"),
+        ("[olama]\nmodel = 'x'", "olama.model"),
+        ("[backend]\nname = 'x'", "backend.name"),
+        ("[index.deep]\nworkers = 2", "index.deep"),
+        ("host = 'x'", "host"),
+    ],
+)
+def test_an_unknown_name_in_the_file_is_an_error_that_names_it(text: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load({}, {}, written(tmp_path, text))
+    assert refusal.value.message == f"{name} in {tmp_path / SETTINGS_FILE} is no setting."
+    assert refusal.value.hint
+
+
+def test_an_unknown_variable_is_an_error_that_lists_the_known() -> None:
+    with pytest.raises(SettingsError, match=r"^CODEHUB_BAKEND is no setting\.$") as refusal:
+        load({}, {"CODEHUB_BAKEND": "none"})
+    assert all(row.variable in refusal.value.hint for row in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[ask]\nanswer_tokens = '9'", "It must be a whole number."),
+        ("[ask]\nanswer_tokens = 9.5", "It must be a whole number."),
+        ("[ask]\nanswer_tokens = true", "It must be a whole number."),
+        ("[ask]\nanswer_tokens = -1", "It must be 1 or more."),
+        ("[ask]\nanswer_tokens = 0", "It must be 1 or more."),
+        ("[ask]\nprompt_tokens = -1", "It must be 0 or more."),
+        ("[index]\ngenerated = 1", "It must be true or false."),
+        ("[index]\nexclude = 'a'", "It must be a list of texts."),
+        ("[index]\nexclude = [1]", "It must be a list of texts."),
+        ("backend = 1", "It must be text."),
+        ("data = 1", "It must be a path."),
+        ("data = ''", "It must be a path."),
+        ("backend = 'gpt'", "It may be auto, ollama, embedded, llama-server or none."),
+        ("embeddings = 'ollama:'", "It may be minilm, none or ollama:MODEL."),
+        ("embeddings = 'ollama'", "It may be minilm, none or ollama:MODEL."),
+        ("embeddings = 'bert'", "It may be minilm, none or ollama:MODEL."),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_the_file_is_told_what_it_must_be(text: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load({}, {}, written(tmp_path, text))
+    assert refusal.value.hint == hint
+    assert " is " in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "hint"),
+    [
+        ("CODEHUB_ANSWER_TOKENS", "many", "It must be a whole number."),
+        ("CODEHUB_ANSWER_TOKENS", "", "It must be a whole number."),
+        ("CODEHUB_ANSWER_TOKENS", "0", "It must be 1 or more."),
+        ("CODEHUB_INDEX_GENERATED", "maybe", "It must be true or false."),
+        ("CODEHUB_DATA", "", "It must be a path."),
+        ("CODEHUB_BACKEND", "", "It may be auto, ollama, embedded, llama-server or none."),
+    ],
+)
+def test_a_value_of_the_wrong_kind_in_a_variable_is_told_what_it_must_be(variable: str, text: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load({}, {variable: text})
+    assert refusal.value.hint == hint
+
+
+@pytest.mark.parametrize("flags", [{"backend": "gpt"}, {"prompt_tokens": -1}])
+def test_flags_are_checked_as_well(flags: dict[str, object]) -> None:
+    with pytest.raises(SettingsError):
+        load(flags, {})
+
+
+@pytest.mark.parametrize("content", [b"backend = ", b"\xff\xfe", b"[ask\n"])
+def test_a_file_that_is_no_toml_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / SETTINGS_FILE).write_bytes(content)
+    with pytest.raises(SettingsError, match="is no TOML"):
+        load({}, {}, tmp_path)
+
+
+def test_the_file_is_looked_for_where_a_variable_says_then_here_then_with_the_user(
+    tmp_path: Path, no_file_of_the_user: Path
+) -> None:
+    written(no_file_of_the_user, "[index]\nworkers = 1")
+    assert load({}, {}, tmp_path).index_workers == 1
+    written(tmp_path, "[index]\nworkers = 2")
+    assert load({}, {}, tmp_path).index_workers == 2
+    named = tmp_path / "other.toml"
+    named.write_text("[index]\nworkers = 3", encoding="utf-8")
+    assert load({}, {"CODEHUB_CONFIG": str(named)}, tmp_path).index_workers == 3
+    with pytest.raises(SettingsError, match="cannot be read") as refusal:
+        load({}, {"CODEHUB_CONFIG": str(tmp_path / "absent.toml")}, tmp_path)
+    assert "CODEHUB_CONFIG" in refusal.value.hint
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path) -> None:
+    assert load({"data": Path("~/hub")}, {}, tmp_path).data == Path.home() / "hub"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1:11500", "http://127.0.0.1:11500"),
+        ("0.0.0.0", "http://127.0.0.1:11434"),
+        ("0.0.0.0:8000", "http://127.0.0.1:8000"),
+        ("gpu.lan", "http://gpu.lan:11434"),
+        ("http://gpu.lan", "http://gpu.lan:80"),
+        ("https://gpu.lan/", "https://gpu.lan:443"),
+        ("https://gpu.lan:9000/ollama", "https://gpu.lan:9000/ollama"),
+        ("[::1]:8000", "http://[::1]:8000"),
+        ("[::]", "http://[::1]:11434"),
+        (":8000", "http://127.0.0.1:8000"),
+    ],
+)
+def test_ollamas_own_variable_is_understood_in_all_its_forms(host: str, address: str, tmp_path: Path) -> None:
+    assert ollama._address(load({}, {"OLLAMA_HOST": host}, tmp_path).ollama_host) == address
+
+
+def test_our_own_settings_go_before_ollamas_variable(tmp_path: Path) -> None:
+    variables = {"OLLAMA_HOST": "one", "CODEHUB_OLLAMA_HOST": "two"}
+    assert load({}, variables, tmp_path).ollama_host == "two"
+    assert load({}, {"OLLAMA_HOST": "one"}, written(tmp_path, "[ollama]\nhost = 'three'")).ollama_host == "three"
+    assert load({}, {"OLLAMA_HOST": ""}, tmp_path.parent).ollama_host == ollama.DEFAULT_HOST
+
+
+def test_a_host_that_is_no_address_costs_the_model_and_not_the_settings(tmp_path: Path) -> None:
+    settings = load({}, {"OLLAMA_HOST": "http://gpu:port"}, tmp_path)
+    with pytest.raises(BackendUnavailable, match="is not an address"):
+        ollama.find(settings.ollama_host)
