@@ -7,7 +7,7 @@ nothing of how the evidence was found.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hub.errors import BackendError
 from hub.grounding import KeySentence, Quote, Verdict, checked, key_sentences, quotes
@@ -23,7 +23,10 @@ from hub.model import (
     Reading,
     Usage,
 )
-from hub.prompting import heading, visible
+from hub.prompting import ask_one_sentence, heading, visible
+
+ONE_SENTENCE_TOKENS = 80  # of an answer that may only follow the evidence: 40 to 200
+LONGEST_LINE = 200  # characters of a quoted line that are shown: 120 to 1,000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ def write(
     evidence = evidence_text(key_sentences(prompt, labels, lexicon.weights, lexicon.stems), quoted)
     if info.evidence_first or not info.writes:
         written.add(evidence)
-    verdict = _draft(question, prompt, lexicon, backend, info, options, written) if info.writes else Verdict()
+    asked = quoted[0] if info.evidence_first and quoted else None
+    verdict = _draft(question, prompt, asked, lexicon, backend, info, options, written) if info.writes else Verdict()
     if info.evidence_first:
         if verdict.grounded:
             written.add(f"\n\nIn the model's words: {verdict.text.strip()}")
@@ -84,16 +88,23 @@ def write(
 def _draft(
     question: str,
     prompt: Prompt,
+    only: Quote | None,
     lexicon: Lexicon,
     backend: Backend,
     info: BackendInfo,
     options: GenerationOptions,
     written: Written,
 ) -> Verdict:
-    """Lets the model write until it ends or fails a check; tells each passed sentence unless evidence goes first."""
+    """Lets the model write until it ends or fails a check; tells each passed sentence unless evidence goes first.
+
+    ``only`` is the one quote that a tiny model is asked about, instead of the prompt.
+    """
     verdict = Verdict()
-    written.tell(Reading(info.name, info.model, prompt.tokens))
     try:
+        if only:
+            prompt = ask_one_sentence(question, only.citation, _shown(only.text), backend.count_tokens)
+            options = replace(options, max_tokens=min(options.max_tokens, ONE_SENTENCE_TOKENS))
+        written.tell(Reading(info.name, info.model, prompt.tokens))
         with closing(_Pieces(backend.stream(prompt, options))) as pieces:
             space = ""  # told with the sentence behind it, so that no text ends with it
             for sentence in checked(pieces, prompt, question, lexicon.stands, verdict):
@@ -148,6 +159,12 @@ def evidence_text(sentences: Sequence[KeySentence], quoted: Sequence[Quote]) -> 
     said = [f"{visible(sentence.text)} [{sentence.label}]" for sentence in sentences]
     blocks = ["\n".join(said)] if said else []
     for quote in quoted:
-        body = "\n".join(f"    {line}".rstrip() for line in visible(quote.text).split("\n"))
+        body = "\n".join(f"    {line}".rstrip() for line in _shown(quote.text).split("\n"))
         blocks.append(f"[{quote.citation.label}] {heading(quote.citation, ' — ')}\n{body}")
     return "\n\n".join(blocks)
+
+
+def _shown(text: str) -> str:
+    """The text visible, with lines that are too long to read ended by a mark."""
+    lines = visible(text).split("\n")
+    return "\n".join(line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in lines)

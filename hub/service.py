@@ -219,10 +219,13 @@ class Service:
     def _prompt(self, backend: Backend, retrieval: Retrieval, tier: Tier) -> tuple[BackendInfo, Prompt]:
         """What the backend is, and a prompt that fits it and holds evidence. Raises BackendError."""
         info = backend.info()
-        room = info.context_window - self._options.answer_tokens
-        wanted = WIDE_PROMPT_TOKENS if tier is Tier.WIDE else self._options.prompt_tokens or info.prompt_tokens
+        # A model that may only follow the evidence reads one quote of it; the rest is for the user, as without a model.
+        reader: Backend = EvidenceOnlyBackend() if info.evidence_first else backend
+        limits = reader.info()
+        room = limits.context_window - self._options.answer_tokens
+        wanted = WIDE_PROMPT_TOKENS if tier is Tier.WIDE else self._options.prompt_tokens or limits.prompt_tokens
         budget = min(wanted, room)
-        prompt = assemble(retrieval.query.text, retrieval.hits, budget, backend.count_tokens)
+        prompt = assemble(retrieval.query.text, retrieval.hits, budget, reader.count_tokens)
         if not prompt.citations:
             raise PromptTooLong(
                 f"No piece of evidence fits a prompt of {budget} tokens.",

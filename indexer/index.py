@@ -196,7 +196,6 @@ class Index:
 
     def changed_since(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths whose file no longer has the size and time at which it was indexed."""
-        known = self.table.known_files()
         changed = []
         for path in sorted(set(paths)):
             try:
@@ -204,7 +203,8 @@ class Index:
             except OSError:
                 changed.append(path)
                 continue
-            if path not in known or (status.st_size, status.st_mtime_ns) != (known[path].size, known[path].mtime_ns):
+            known = self.table.known_file(path)
+            if known is None or (status.st_size, status.st_mtime_ns) != (known.size, known.mtime_ns):
                 changed.append(path)
         return changed
 

@@ -6,10 +6,10 @@ finished: a run that was cancelled or killed is continued by the next one. Knows
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import get_context, parent_process
@@ -180,11 +180,20 @@ class _Run:
         """Writes what changed. Returns how many files turned out to be no longer indexable."""
         tasks = _tasks(todo, known)
         small = sum(candidate.size for candidate in todo) <= INLINE_BYTES
-        outcomes = (
+        outcomes: Generator[_Outcome, None, None] = (
             (outcome for task in tasks for outcome in _parse_task(root, task, self._options.rules))
             if small
             else _parse_elsewhere(root, tasks, self._options)
         )
+        with closing(outcomes):  # its processes end here, whatever happens, and not when the garbage is collected
+            lost = self._write(outcomes, len(todo))
+        had = [path for path in lost if path in self._index.table.known_files()] if lost else []
+        if had:
+            self._index.table.remove(had)
+        return len(had)
+
+    def _write(self, outcomes: Iterable[_Outcome], total: int) -> list[str]:
+        """Writes outcomes batch by batch as they come. Returns the paths that cannot be indexed any more."""
         table = self._index.table
         batch: list[FileRows] = []
         touched: list[tuple[str, int, int]] = []
@@ -205,16 +214,13 @@ class _Run:
                 table.write(batch)
                 self._changed += len(batch)
                 batch.clear()
-            self._progress("parse", done, len(todo))
+            self._progress("parse", done, total)
             self._stop_if_cancelled(batch)
         table.write(batch)
         self._changed += len(batch)
         if touched:
             table.touch(touched)
-        had = [path for path in lost if path in table.known_files()] if lost else []
-        if had:
-            table.remove(had)
-        return len(had)
+        return lost
 
     def _embed_or_note(self, source: EmbedderSource) -> int:
         """Text and symbols are there already, so a model that does not answer is worth a note, not a failure."""
@@ -322,17 +328,26 @@ def _tasks(todo: Sequence[Candidate], known: dict[str, KnownFile]) -> list[_Task
     return [*tasks, tuple(current)] if current else tasks
 
 
-def _parse_elsewhere(root: Path, tasks: Sequence[_Task], options: Options) -> Iterator[_Outcome]:
-    """Parses in spawned processes, handing out no more than is being worked on, so that memory stays flat.
-
-    A parser that kills its process costs one file: what was under way is tried again file by file.
+def _parse_elsewhere(root: Path, tasks: Sequence[_Task], options: Options) -> Generator[_Outcome, None, None]:
+    """Parses in spawned processes. A parser that kills its process costs one file: what was under way with it is tried
+    again file by file, and the rest goes on as before.
     """
-    workers = max(1, min(options.workers or os.cpu_count() or 1, len(tasks)))
     left = list(reversed(tasks))
+    while left:
+        for task in (yield from _parse_side_by_side(root, left, options)):
+            yield from _parse_one_by_one(root, task, options.rules)
+
+
+def _parse_side_by_side(root: Path, left: list[_Task], options: Options) -> Generator[_Outcome, None, list[_Task]]:
+    """Takes tasks off the end of ``left``, no more than are worked on, so that memory stays flat.
+
+    Ends when none is left or a process died; returns the tasks that were under way then.
+    """
+    workers = max(1, min(options.workers or os.cpu_count() or 1, len(left)))
     under_way: dict[Future[list[_Outcome]], _Task] = {}
     crashed: list[_Task] = []
     with _pool(workers) as pool:
-        while left or under_way:
+        while (left and not crashed) or under_way:
             while left and len(under_way) < 2 * workers and not crashed:
                 task = left.pop()
                 try:
@@ -342,22 +357,27 @@ def _parse_elsewhere(root: Path, tasks: Sequence[_Task], options: Options) -> It
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                 task = under_way.pop(future)
                 try:
-                    yield from future.result()
+                    outcomes = future.result()
                 except BrokenProcessPool:
                     crashed.append(task)
-            if crashed and not under_way:
-                break
-    for task in (*crashed, *reversed(left)):
-        yield from _parse_one_by_one(root, task, options.rules)
+                else:
+                    yield from outcomes
+    return crashed
 
 
-def _parse_one_by_one(root: Path, task: _Task, rules: FileRules) -> Iterable[_Outcome]:
-    for entry in task:
-        try:
-            with _pool(1) as pool:
-                yield from _submit(pool, root, (entry,), rules).result()
-        except BrokenProcessPool:
-            yield Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")
+def _parse_one_by_one(root: Path, task: _Task, rules: FileRules) -> Iterator[_Outcome]:
+    left = list(reversed(task))
+    while left:
+        with _pool(1) as pool:
+            alive = True
+            while left and alive:
+                entry = left.pop()
+                try:
+                    outcomes = _submit(pool, root, (entry,), rules).result()
+                except BrokenProcessPool:
+                    outcomes = [Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")]
+                    alive = False
+                yield from outcomes
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

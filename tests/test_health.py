@@ -16,9 +16,9 @@ from indexer.errors import Cancelled, DataFolderError, FolderBusyError, FolderFu
 from indexer.index import DataFolder, Index
 from indexer.model import IndexReport
 from indexer.pipeline import EmbedderSource, ignore_progress, never
+from tests.support.command import held_by_another_process
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.trees import COUNTER, contents, write_tree
-from tests.test_index import held_by_another_process
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,33 +15,11 @@ from indexer.errors import DataFolderError, FolderBusyError
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import ChunkId
 from indexer.pipeline import EmbedderSource, Options, refresh
-from tests.support.command import ROOT
+from tests.support.command import held_by_another_process
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.trees import COUNTER, index_of, write_tree
 
 SOURCE = EmbedderSource(FakeEmbedder().name, FakeEmbedder)
-
-_HOLD = """
-import sys
-from pathlib import Path
-from indexer.index import DataFolder
-with DataFolder(Path(sys.argv[1])).owned():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def held_by_another_process(data: Path) -> Iterator[int]:
-    """The process id of one that owns the folder meanwhile."""
-    command = [sys.executable, "-c", _HOLD, str(data)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        yield other.pid
-        other.stdin.close()
-        assert other.wait(60) == 0
 
 
 @contextmanager

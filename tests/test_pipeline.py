@@ -297,8 +297,10 @@ def after_steps(stage: str, number: int) -> tuple[Callable[[str, int, int], None
     return progress, lambda: reached
 
 
-@pytest.mark.parametrize(("stage", "number"), [("parse", 1), ("parse", 70), ("embed", 1), ("embed", 128)])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("stage", "number", "workers"),
+    [("parse", 1, 1), ("parse", 70, 1), ("embed", 1, 1), ("embed", 128, 1), ("parse", 1, 2), ("parse", 70, 2)],
+)
 def test_a_run_that_is_stopped_keeps_what_it_finished_and_the_next_goes_on_from_there(
     tmp_path: Path, stage: str, number: int, workers: int
 ) -> None:

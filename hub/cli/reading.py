@@ -29,7 +29,7 @@ def search(options: argparse.Namespace) -> int:
         for rank, hit in enumerate(result.hits, 1):
             _print_hit(rank, hit, explain=options.explain)
         confidence = result.confidence
-        print(f"confidence {confidence.value:.2f} (uncalibrated): {'; '.join(confidence.reasons)}")
+        print(f"confidence {confidence.value:.2f} (uncalibrated): {' '.join(confidence.reasons)}")
         print_notes(result.notes)
     return DONE if result.hits else NOTHING
 

@@ -82,8 +82,15 @@ class Database:
     def open_readonly(cls, path: Path) -> "Database":
         """Opens for reading beside a writer. Raises DataFolderError where there is nothing to read."""
         with _translated(path):
-            connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-            connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+            try:
+                connection = _reading(str(path))
+            except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
+                # A reader too keeps notes beside the file. On a full disk or in a foreign folder it cannot, and the
+                # file alone is the whole truth only while no journal lies beside it.
+                journal = path.with_name(f"{path.name}-wal")
+                if not path.exists() or (journal.exists() and journal.stat().st_size):
+                    raise
+                connection = _reading(f"{path.absolute().as_uri()}?immutable=1")
             database = cls(connection, path)
             database._check_format()
             return database
@@ -160,6 +167,13 @@ class Database:
             )
 
 
+def _reading(name: str) -> apsw.Connection:
+    connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    connection.pragma("schema_version")  # only the first look at the file shows whether it can be read
+    return connection
+
+
 def sqlite_version() -> tuple[int, ...]:
     """Of the SQLite that is used, which is not the one of Python's own module."""
     return tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
@@ -192,5 +206,6 @@ def _translated(path: Path) -> Iterator[None]:
         raise DataFolderError(f"{path} is no index.", "Run `codehub repair --rebuild`.") from None
     except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError, apsw.PermissionsError) as error:
         raise DataFolderError(
-            f"{path} cannot be opened or written: {error}.", "Check that the folder exists and that you own it."
+            f"{path} cannot be opened or written: {error}.",
+            "Check that the folder exists, that you own it, and that its disk is not full.",
         ) from None

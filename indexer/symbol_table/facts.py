@@ -55,6 +55,7 @@ class Facts:
         folded = exact or [s for s in symbols if _ends_with(s.qualified_name.lower(), wanted.lower())]
         folded.sort(
             key=lambda s: (
+                s.kind is SymbolKind.SECTION,
                 s.qualified_name != wanted,
                 not s.is_definition,
                 s.qualified_name.count("::"),
@@ -70,6 +71,13 @@ class Facts:
             (_symbol(row) for row in self._db.rows(f"{_SYMBOL_COLUMNS} WHERE symbols.id = ?", (wanted,))),
             key=lambda s: (not s.is_definition, s.span),
         )
+
+    def names_of(self, ids: Iterable[SymbolId]) -> dict[SymbolId, tuple[str, SymbolKind]]:
+        """Qualified name and kind of each id that exists, as its definition has them where there is one."""
+        wanted = sorted(set(ids))
+        rows = self._db.rows(f"{_SYMBOL_COLUMNS} WHERE symbols.id IN ({marks(wanted)})", wanted)
+        symbols = sorted((_symbol(row) for row in rows), key=lambda s: (s.is_definition, s.span), reverse=True)
+        return {symbol.id: (symbol.qualified_name, symbol.kind) for symbol in reversed(symbols)}
 
     def all_symbols(self) -> Iterator[Symbol]:
         """Every symbol, by path and line."""

@@ -143,7 +143,7 @@ class SymbolTable:
 
     def _drop_facts(self, file: int) -> None:
         for table in ("symbols", "refs", "problems"):
-            self._db.run(f"DELETE FROM {table} WHERE file = ?", (file,))  # noqa: S608 - names from the line above
+            self._db.run(f"DELETE FROM {table} WHERE file = ?", (file,))
 
     # Vectors and their way to the vector index
 
@@ -196,7 +196,7 @@ class SymbolTable:
         rows: list[Row] = []
         for part in _parts(sorted(ids)):
             rows += self._db.rows(
-                f"SELECT chunk, vector FROM vectors WHERE chunk IN ({marks(part)}) AND embedder = ? ORDER BY chunk",  # noqa: S608 - question marks only
+                f"SELECT chunk, vector FROM vectors WHERE chunk IN ({marks(part)}) AND embedder = ? ORDER BY chunk",
                 (*part, embedder),
             )
         return _matrix(rows)
@@ -231,6 +231,10 @@ class SymbolTable:
         rows = self._db.rows("SELECT path, size, mtime_ns, digest FROM files")
         return {path: KnownFile(size, mtime_ns, digest) for path, size, mtime_ns, digest in rows}
 
+    def known_file(self, path: str) -> KnownFile | None:
+        row = self._db.row("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (path,))
+        return KnownFile(*row) if row else None
+
     def counts(self) -> Counts:
         (row,) = self._db.rows(
             "SELECT (SELECT count(*) FROM files), (SELECT coalesce(sum(lines), 0) FROM files),"
@@ -244,6 +248,18 @@ class SymbolTable:
             "SELECT path, line, message FROM problems JOIN files ON files.id = file ORDER BY path, line, message"
         )
         return [Problem(*row) for row in rows]
+
+    def places(self, ids: Sequence[ChunkId]) -> dict[ChunkId, Span]:
+        """Where the chunks of these ids stand; ids that do not exist are left out."""
+        found = {}
+        for part in _parts(ids):
+            for chunk, *span in self._db.rows(
+                "SELECT chunks.id, path, first_line, last_line FROM chunks JOIN files ON files.id = chunks.file"
+                f" WHERE chunks.id IN ({marks(part)})",
+                part,
+            ):
+                found[ChunkId(chunk)] = Span(*span)
+        return found
 
     def chunks(self, ids: Sequence[ChunkId]) -> list[Chunk]:
         """The chunks of these ids that exist, in the order of the ids."""

@@ -11,8 +11,10 @@ from indexer.words import query_words, words
 COLUMN_WEIGHTS = (8.0, 4.0, 3.0, 3.0, 1.0)
 
 _SEARCH = (
-    f"SELECT rowid, -bm25(chunk_words, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score FROM chunk_words"  # noqa: S608 - the constants above
-    " WHERE chunk_words MATCH ? ORDER BY score DESC LIMIT ?"
+    "SELECT chunks.id, found.score FROM"
+    f" (SELECT rowid, -bm25(chunk_words, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score FROM chunk_words"
+    " WHERE chunk_words MATCH ? ORDER BY score DESC LIMIT ?) AS found JOIN chunks ON chunks.rowid = found.rowid"
+    " ORDER BY found.score DESC, chunks.id"
 )
 
 
@@ -32,11 +34,7 @@ class TextSearch:
         if len(rows) > limit and rows[limit][1] == rows[limit - 1][1]:
             # Row ids would decide which of equals the limit cuts, and they differ between a refresh and a rebuild.
             rows = [row for row in self._db.rows(_SEARCH, (match, -1)) if row[1] >= rows[limit][1]]
-        scored = [
-            (ChunkId(self._db.rows("SELECT id FROM chunks WHERE rowid = ?", (rowid,))[0][0]), float(score))
-            for rowid, score in rows
-        ]
-        return sorted(scored, key=lambda hit: (-hit[1], hit[0]))[:limit]
+        return [(ChunkId(chunk), float(score)) for chunk, score in rows[:limit]]
 
     def holds(self, word: str) -> bool:
         """Whether any chunk holds the word, whole, in any letter case."""

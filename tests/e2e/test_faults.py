@@ -15,7 +15,7 @@ import pytest
 
 from hub.cli import main
 from indexer.index import DataFolder
-from tests.support.command import COMMAND, LIMIT_S, Done, environment, run
+from tests.support.command import COMMAND, LIMIT_S, Done, environment, held_by_another_process, run
 from tests.support.fake_ollama import (
     Answer,
     FakeOllama,
@@ -28,7 +28,6 @@ from tests.support.fake_ollama import (
     last_line,
 )
 from tests.support.trees import COUNTER, write_tree
-from tests.test_index import held_by_another_process
 
 NO_VECTORS = {"CODEHUB_EMBEDDINGS": "none"}
 NOBODY = 65_534
@@ -198,19 +197,19 @@ def test_a_damaged_index_is_told_by_every_command_and_rebuilt_when_asked(
 
 
 def test_a_size_that_is_used_up_is_told_and_the_index_stays_whole(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "tree", {f"f{n:03}.cc": f"// {f'word{n} ' * 2_000}\nint v{n};\n" for n in range(200)})
-    bound = {"CODEHUB_INDEX_MAX_MEGABYTES": "3"}
+    root = write_tree(tmp_path / "tree", {f"f{n:03}.cc": f"// {f'word{n} ' * 2_000}\nint v{n};\n" for n in range(120)})
+    bound = {"CODEHUB_INDEX_MAX_MEGABYTES": "2"}
     refused = indexed(root, tmp_path / "data", bound)
     assert refused.code == 2
     assert "is used up" in refused.json()["error"]
     assert "index.max_megabytes" in refused.json()["hint"]
     status = run(["status", "--json"], tmp_path / "data", NO_VECTORS).json()["workspaces"][0]
-    assert 0 < status["files"] < 200
+    assert 0 < status["files"] < 120
     assert run(["symbol", "v0"], tmp_path / "data").code == 0
     bounded = run(["repair", "--rebuild", "--json"], tmp_path / "data", {**NO_VECTORS, **bound})
     assert "is used up" in bounded.json()["error"]
     done = indexed(root, tmp_path / "data").json()
-    assert (done["files"], done["waiting_for_vectors"]) == (200, done["chunks"])
+    assert (done["files"], done["waiting_for_vectors"]) == (120, done["chunks"])
 
 
 _ON_A_SMALL_DISK = """

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -213,7 +214,7 @@ def words_of(index: Index) -> list[tuple[object, ...]]:
     )
 
 
-TestRefreshing = Refreshing.TestCase
+TestRefreshing = pytest.mark.slow(Refreshing.TestCase)
 TestRefreshing.settings = settings(
     max_examples=12, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
 )

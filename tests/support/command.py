@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,3 +61,26 @@ def run(
         check=False,
     )
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from indexer.index import DataFolder
+with DataFolder(Path(sys.argv[1])).owned():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_another_process(data: Path) -> Iterator[int]:
+    """The process id of one that owns the folder meanwhile."""
+    command = [sys.executable, "-c", _HOLD, str(data)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield other.pid
+        other.stdin.close()
+        assert other.wait(60) == 0
