@@ -243,7 +243,7 @@ def _hit_node(hit: Hit) -> NodeWithScore:
 
 def _citation_node(service: Service, citation: Citation) -> NodeWithScore:
     metadata = {**_place(citation.span), "symbol": citation.symbol, "label": citation.label}
-    return NodeWithScore(node=_node(str(citation.span), _cited_text(service, citation.span), metadata))
+    return NodeWithScore(node=_node(str(citation.span), service.lines(citation.span), metadata))
 
 
 def _node(identity: str, text: str, metadata: dict[str, object]) -> TextNode:
@@ -260,18 +260,6 @@ def _node(identity: str, text: str, metadata: dict[str, object]) -> TextNode:
 
 def _place(span: Span) -> dict[str, object]:
     return {"path": span.path, "first_line": span.first_line, "last_line": span.last_line}
-
-
-def _cited_text(service: Service, span: Span) -> str:
-    """The lines of a span as they were indexed."""
-    table = service._index.table  # noqa: SLF001 - the service has no public way from a span to its lines
-    lines = [
-        line
-        for chunk in table.chunks_at(span)
-        for number, line in enumerate(_lines(chunk.text), chunk.span.first_line)
-        if span.first_line <= number <= span.last_line
-    ]
-    return "".join(lines)
 
 
 def _answer_metadata(answer: Answer) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Answers questions about one workspace: search, symbols, relations, and ask. Knows nothing of who asks or how."""
 
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from hub import answering, tables
@@ -25,14 +26,19 @@ from hub.model import (
 )
 from hub.prompting import assemble
 from hub.retrieval import Retrieval, is_bare_name, retrieve, understand
+from indexer.errors import EmbedderError
 from indexer.index import Index
-from indexer.model import Edge, Embedder, ReferenceKind, Stamp, Symbol
+from indexer.model import Edge, Embedder, ReferenceKind, Span, Stamp, Symbol
 
 READ_HITS = 40  # hits offered to the prompt; 10 to 200
 WIDE_PROMPT_TOKENS = 49_152  # of tier "wide": 32K to 64K, the lengths that models still read well (RULER)
 CALLS = (ReferenceKind.CALL, ReferenceKind.MACRO)
 USES = (*CALLS, ReferenceKind.TYPE, ReferenceKind.BASE)
 MOST_NAMESAKES = 200
+
+
+_TIERS = {None, Tier.EXACT, Tier.RAG, Tier.WIDE}
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,15 @@ class Service:
         notes = (*retrieval.notes, *self._notes_on_age(hit.chunk.span.path for hit in hits))
         return SearchResult(text, self._index.workspace, self._index.stamp(), confidence, hits, notes)
 
+    def lines(self, span: Span) -> str:
+        """The lines of a span as they were indexed, each with its end; less where the file is shorter."""
+        return "".join(
+            line
+            for chunk in self._index.table.chunks_at(span)
+            for number, line in enumerate(_LINE.findall(chunk.text), chunk.span.first_line)
+            if span.first_line <= number <= span.last_line
+        )
+
     def symbols(self, name: str, limit: int) -> list[Symbol]:
         """Symbols of a name as a developer types it, the fullest match first."""
         return self._index.facts.symbols_named(name, limit)
@@ -127,6 +142,8 @@ class Service:
         ``on_event`` is told of each step; the pieces it gets, joined, are the answer's text. A backend that fails
         leaves a note, and the evidence is the answer. Raises PromptTooLong when not even that fits its bounds.
         """
+        if tier not in _TIERS:
+            raise ValueError(f"no answer comes from tier {tier}")
         started = self._clock()
         tried: list[Tier] = []
         outcome = None
@@ -161,10 +178,24 @@ class Service:
         )
 
     def _look(self, text: str, limit: int) -> tuple[Retrieval, Confidence]:
-        if self._embedder is None and self._index.table.embedders():
-            self._embedder = self._make_embedder()
-        retrieval = retrieve(self._index, understand(text), self._embedder, limit)
+        embedder, notes = self._loaded_embedder()
+        retrieval = retrieve(self._index, understand(text), embedder, limit)
+        retrieval = replace(retrieval, notes=(*notes, *retrieval.notes))
         return retrieval, assess(retrieval, self._index.text.term_weights(text), self._index.text.stems)
+
+    def _loaded_embedder(self) -> tuple[Embedder | None, list[str]]:
+        """The embedder where it can be had and the index has vectors of it; otherwise why not, as a note."""
+        known = self._index.table.embedders()
+        if not known:
+            return None, []
+        try:
+            if self._embedder is None:
+                self._embedder = self._make_embedder()
+        except EmbedderError as error:
+            return None, [f"Searched without vectors: {error.message} {error.hint}".strip()]
+        if self._embedder and self._embedder.name not in known:
+            return None, [f"Searched without vectors: there are none of {self._embedder.name}. Run `codehub index`."]
+        return self._embedder, []
 
     def _uses(self, name: str, kinds: tuple[ReferenceKind, ...]) -> Relations:
         symbols = self.symbols(name, MOST_NAMESAKES)

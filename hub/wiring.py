@@ -11,7 +11,6 @@ from hub.config import Settings
 from hub.errors import BackendError, BackendUnavailable, SettingsError, WorkspaceError
 from hub.model import Backend
 from hub.service import AskOptions, Service
-from indexer.errors import EmbedderError
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import Embedder
 
@@ -54,19 +53,16 @@ def choose_workspace(workspaces: list[Workspace], name: str | None, folder: Path
 
 
 def embedder(settings: Settings) -> Embedder | None:
-    """The configured embedder, loaded, or None where it cannot be: search then does without vectors."""
-    try:
-        if settings.embeddings == "none":
-            return None
-        if settings.embeddings == "minilm":
-            from indexer.embedding import MiniLmEmbedder  # noqa: PLC0415 - brings numpy, for those who need vectors
-
-            return MiniLmEmbedder()
-        from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
-
-        return OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
-    except EmbedderError:
+    """The configured embedder, loaded; None where the settings want none. Raises EmbedderError."""
+    if settings.embeddings == "none":
         return None
+    if settings.embeddings == "minilm":
+        from indexer.embedding import MiniLmEmbedder  # noqa: PLC0415 - brings numpy, for those who need vectors
+
+        return MiniLmEmbedder()
+    from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
+
+    return OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
 
 
 def backend(settings: Settings) -> Backend:

@@ -105,7 +105,7 @@ def layer(module: str) -> tuple[int, str] | None:
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_from_lower_layers(module: str) -> None:
     here = layer(module)
-    package = module.split(".")[0]
+    package = module.split(".", maxsplit=1)[0]
     assert here is not None or module == package, f"{module} stands in no layer"
     for name in imports_of(MODULES[module]):
         if name.split(".")[0] != package or here is None:
@@ -118,7 +118,7 @@ def test_a_module_imports_only_from_lower_layers(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_packages_depend_one_way_and_are_entered_by_their_doors(module: str) -> None:
-    package = module.split(".")[0]
+    package = module.split(".", maxsplit=1)[0]
     for name in imports_of(MODULES[module]):
         other, _, rest = name.partition(".")
         if other not in PACKAGES or other == package:

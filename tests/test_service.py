@@ -19,11 +19,13 @@ from hub.errors import (
 )
 from hub.model import Answer, Backend, BackendInfo, Completion, Event, Found, Piece, Reading, Tier, Usage
 from hub.service import WIDE_PROMPT_TOKENS, AskOptions, Service
+from indexer.errors import EmbedderError
 from indexer.index import DataFolder, Index
-from indexer.model import Embedder, SymbolKind
+from indexer.model import Embedder, Span, SymbolKind
 from indexer.pipeline import EmbedderSource
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.library import LIBRARY, ScriptedBackend, library_index, spoken
+from tests.support.trees import COUNTER, index_of, write_tree
 
 QUESTION = "When is the oldest entry evicted?"
 GOOD = "`EvictOldest` lowers `capacity_` [1]. The oldest entry goes first [2]."
@@ -501,3 +503,48 @@ def test_an_answer_has_its_promised_shape_also_when_it_declines(folder: Path, qu
     told = [sent(shapes.event_shape(event)) for event in events]
     assert "".join(step["text"] for step in told if step["event"] == "text") == shape["answer"]
     assert told[0]["event"] == "found"
+
+
+def test_an_embedder_that_cannot_be_loaded_costs_only_its_arm_and_is_named(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", dict(COUNTER))
+    index_of(root, tmp_path / "data", EmbedderSource(FakeEmbedder().name, FakeEmbedder))
+
+    def fail() -> None:
+        raise EmbedderError("The model is gone.", "Get it back.")
+
+    index = Index.for_reading(DataFolder(tmp_path / "data"), "w")
+    service = Service(index, fail, EvidenceOnlyBackend, AskOptions())
+    found = service.search("counts things", 5)
+    service.close()
+    assert found.hits
+    assert found.notes == ("Searched without vectors: The model is gone. Get it back.",)
+
+
+def test_vectors_of_another_model_are_never_compared_with(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", dict(COUNTER))
+    index_of(root, tmp_path / "data", EmbedderSource("other", FakeEmbedder))
+    index = Index.for_reading(DataFolder(tmp_path / "data"), "w")
+    service = Service(index, FakeEmbedder, EvidenceOnlyBackend, AskOptions())
+    found = service.search("counts things", 5)
+    service.close()
+    assert found.hits
+    assert "there are none of" in found.notes[0]
+
+
+@pytest.mark.parametrize("tier", [Tier.FULL, Tier.NONE])
+def test_a_tier_that_nothing_answers_is_refused(folder: Path, tier: Tier) -> None:
+    with pytest.raises(ValueError, match="no answer comes from tier"):
+        ask(folder, ScriptedBackend(), tier=tier)
+
+
+def test_the_lines_of_a_span_are_those_of_the_file(tmp_path: Path) -> None:
+    text = "int a;\n\nint b;\r\nint c;"
+    root = write_tree(tmp_path / "tree", {"a.cc": text})
+    index_of(root, tmp_path / "data")
+    service = Service(
+        Index.for_reading(DataFolder(tmp_path / "data"), "w"), lambda: None, EvidenceOnlyBackend, AskOptions()
+    )
+    assert service.lines(Span("a.cc", 2, 4)) == "\nint b;\r\nint c;"
+    assert service.lines(Span("a.cc", 1, 99)) == text
+    assert not service.lines(Span("b.cc", 1, 2))
+    service.close()

@@ -6,13 +6,39 @@ from indexer.index import DataFolder, Index
 from indexer.model import IndexReport
 from indexer.pipeline import EmbedderSource, Options, refresh
 
-COUNTER = {
-    "src/counter.h": "#pragma once\nnamespace app {\n/// Counts things.\nclass Counter {\n public:\n  void Increment(int by);\n"
-    "  int value() const { return value_; }\n\n private:\n  int value_ = 0;\n};\n}  // namespace app\n",
-    "src/counter.cc": '#include "counter.h"\n\nnamespace app {\n\n// Adds to the value and never overflows in practice.\n'
-    "void Counter::Increment(int by) {\n  value_ += by;\n}\n\n}  // namespace app\n",
-    "src/main.cc": '#include "counter.h"\n\nint main() {\n  app::Counter counter;\n  counter.Increment(2);\n'
-    "  return counter.value();\n}\n",
+COUNTER: dict[str, str | bytes] = {
+    "src/counter.h": """#pragma once
+namespace app {
+/// Counts things.
+class Counter {
+ public:
+  void Increment(int by);
+  int value() const { return value_; }
+
+ private:
+  int value_ = 0;
+};
+}  // namespace app
+""",
+    "src/counter.cc": """#include "counter.h"
+
+namespace app {
+
+// Adds to the value and never overflows in practice.
+void Counter::Increment(int by) {
+  value_ += by;
+}
+
+}  // namespace app
+""",
+    "src/main.cc": """#include "counter.h"
+
+int main() {
+  app::Counter counter;
+  counter.Increment(2);
+  return counter.value();
+}
+""",
     "README.md": "# Counter\n\nCounts things.\n\n## Limits\n\nNone that matter.\n",
 }
 
