@@ -7,6 +7,7 @@ Knows nothing of models that write, nor of how confident to be.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hub.model import Hit, Query, Signal, SignalSource
 from indexer.errors import EmbedderError
@@ -16,7 +17,7 @@ from indexer.model import ChunkId, Embedder, Span, Symbol, SymbolKind
 # Constants of ranking, each with its range and source. RRF: Cormack, Clarke, Buettcher, SIGIR 2009. The weights are
 # start values (dense 0.3 for symbol questions, 0.5 for prose), to be fitted on labels.
 RRF_K = 60.0  # 10 to 100; 60 is the paper's
-CANDIDATES = 200  # of each arm; 50 to 1,000
+CANDIDATES = 100  # of each arm; 50 to 1,000: what stands at rank 100 of both arms is below the tenth of either
 SYMBOLS_A_NAME = 20  # overloads and namesakes looked at; 5 to 100
 WEIGHT_LEXICAL = 1.0
 WEIGHT_VECTOR_PROSE = 0.5  # 0 to 1
@@ -87,7 +88,7 @@ def retrieve(index: Index, query: Query, embedder: Embedder | None, limit: int) 
     if named:
         arms[SignalSource.SYMBOL] = _chunks_of(index, named)
     arms[SignalSource.LEXICAL] = index.text.search(query.text, CANDIDATES)
-    if embedder is not None:
+    if embedder and query.terms:  # an empty text is near to anything
         try:
             found = index.neighbours(embedder.name, embedder.embed_query(query.text), CANDIDATES)
         except EmbedderError as error:
@@ -185,6 +186,7 @@ def _share(signal: Signal) -> float:
     return signal.raw if signal.source is SignalSource.SYMBOL else 1.0
 
 
+@lru_cache(maxsize=100_000)
 def is_test_path(path: str) -> bool:
     """Whether a path says that it holds tests."""
     return _TEST_PATH.search(path) is not None

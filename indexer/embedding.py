@@ -17,11 +17,8 @@ from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from indexer.errors import EmbedderError
-from indexer.model import Matrix
+from indexer.model import Matrix, Vector
 
 # Word pieces of a text that are read, 1 to 256 (the model's own limit). The cost grows with the length: 26, 32, 36 and
 # 44 ms of one core for a chunk of leveldb at 64, 80, 96 and 128. Comment to function over leveldb, comment hidden, this
@@ -129,13 +126,17 @@ class MiniLmEmbedder:
         else:
             with ThreadPoolExecutor(self._threads, thread_name_prefix="embed") as pool:
                 rows = list(pool.map(self._embed, texts))
+        import numpy as np  # noqa: PLC0415 - see _embed
+
         return np.array(rows, dtype=np.float32).reshape(len(texts), DIMENSIONS)
 
-    def embed_query(self, text: str) -> npt.NDArray[np.float32]:
+    def embed_query(self, text: str) -> Vector:
         """Shape (384,), of unit length. The model makes no difference between questions and documents."""
         return self._embed(text)
 
-    def _embed(self, text: str) -> npt.NDArray[np.float32]:
+    def _embed(self, text: str) -> Vector:
+        import numpy as np  # noqa: PLC0415 - 0.1 s that an unchanged tree, which needs but the name, should not wait for
+
         ids = np.array([self._tokenizer.encode(spell_out(text)).ids], dtype=np.int64)
         feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         try:
@@ -147,7 +148,7 @@ class MiniLmEmbedder:
             ) from error
         # Mean over the word pieces, then unit length: the pooling of the model card.
         mean = np.asarray(states[0], dtype=np.float32).mean(axis=0)
-        unit: npt.NDArray[np.float32] = mean / np.linalg.norm(mean)
+        unit: Vector = mean / np.linalg.norm(mean)
         return unit
 
 

@@ -205,3 +205,8 @@ def test_a_hit_names_the_symbol_it_shows(index: Index) -> None:
 @pytest.mark.parametrize("text", ["", "  ", "???", "\0", '" OR NEAR(', "x" * 5000, "\ud800"])
 def test_odd_questions_find_nothing_and_do_not_fail(index: Index, text: str) -> None:
     assert found(index, text, FakeEmbedder()).named == ()
+
+
+@pytest.mark.parametrize("text", ["", "  ", "?!", "..."])
+def test_a_question_without_words_finds_nothing(index: Index, text: str) -> None:
+    assert found(index, text, FakeEmbedder()).hits == ()

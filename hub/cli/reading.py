@@ -16,6 +16,7 @@ from indexer.index import Index
 from indexer.model import Symbol
 
 _SNIPPET_LINES = 6
+_DOC_LINES = 12
 
 
 def search(options: argparse.Namespace) -> int:
@@ -158,5 +159,8 @@ def _print_symbol(entry: Symbol) -> None:
     form = "defined" if entry.is_definition else "declared"
     print(f"{entry.span}  {entry.kind.value} {entry.qualified_name}  ({form})")
     print(f"    {visible(entry.signature)}")
-    if entry.doc:
-        print("\n".join(f"    {line}" for line in visible(entry.doc).split("\n")))
+    lines = visible(entry.doc).split("\n") if entry.doc else []
+    for line in lines[:_DOC_LINES]:
+        print(f"    {line}".rstrip())
+    if len(lines) > _DOC_LINES:
+        print(f"    ... and {len(lines) - _DOC_LINES} more lines; --json has them all")

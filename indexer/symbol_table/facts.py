@@ -73,11 +73,14 @@ class Facts:
         )
 
     def names_of(self, ids: Iterable[SymbolId]) -> dict[SymbolId, tuple[str, SymbolKind]]:
-        """Qualified name and kind of each id that exists, as its definition has them where there is one."""
+        """Qualified name and kind of each id that exists, the kind as its definition has it where there is one."""
         wanted = sorted(set(ids))
-        rows = self._db.rows(f"{_SYMBOL_COLUMNS} WHERE symbols.id IN ({marks(wanted)})", wanted)
-        symbols = sorted((_symbol(row) for row in rows), key=lambda s: (s.is_definition, s.span), reverse=True)
-        return {symbol.id: (symbol.qualified_name, symbol.kind) for symbol in reversed(symbols)}
+        rows = self._db.rows(
+            f"SELECT id, scope, name, kind FROM symbols WHERE id IN ({marks(wanted)})"
+            " ORDER BY is_definition, kind DESC",
+            wanted,
+        )
+        return {SymbolId(symbol): (_join(scope, name), SymbolKind(kind)) for symbol, scope, name, kind in rows}
 
     def all_symbols(self) -> Iterator[Symbol]:
         """Every symbol, by path and line."""
