@@ -230,7 +230,7 @@ class Service:
             backend = EvidenceOnlyBackend()
             info, prompt = self._prompt(backend, retrieval, tier)
         tell(Found(prompt.citations, confidence))
-        if prompt.dropped:
+        if prompt.dropped and info.writes and not info.evidence_first:
             notes.append(
                 f"The prompt of {prompt.tokens} tokens has no room for all: "
                 f"{len(prompt.dropped)} pieces were left out or shortened."
