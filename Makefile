@@ -1,5 +1,5 @@
 # make demo and make test are all that a stranger needs: Python 3.11 or newer, git and make.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DATA := .demo

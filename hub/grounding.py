@@ -205,7 +205,8 @@ def _prose(citation: Citation, text: str) -> list[str]:
         ]
     paragraphs = [" ".join(paragraph) for run in told for paragraph in _paragraphs(run)]
     sentences = [sentence for paragraph in paragraphs for sentence in _PROSE_SENTENCE.split(paragraph)]
-    return [sentence for sentence in sentences if 3 < len(sentence.split()) <= LONGEST_SENTENCE]
+    # What ends in a colon announces the next sentence and says nothing alone.
+    return [s for s in sentences if 3 < len(s.split()) <= LONGEST_SENTENCE and not s.endswith(":")]
 
 
 def _is_comment(line: str) -> bool:

@@ -119,7 +119,8 @@ def _tell(event: Event) -> None:
                 file=sys.stderr,
             )
         case Reading(backend, model, prompt_tokens):
-            print(f"{model} ({backend}) reads {prompt_tokens} tokens ...", file=sys.stderr)
+            # Evidence may have been told before, and its last line has no end yet.
+            print(f"\n{model} ({backend}) reads {prompt_tokens} tokens ...", file=sys.stderr)
         case Piece(text):
             print(text, end="", flush=True)
 
