@@ -73,6 +73,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="use and keep this folder for sources and indexes")
     options = parser.parse_args()
+    if missing := [name for name in ("npm", "tar", "apt-get", "dpkg-deb") if shutil.which(name) is None]:
+        raise SystemExit(f"The libraries come through package clients that are not here: {', '.join(missing)}.")
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

@@ -206,3 +206,15 @@ def test_a_host_that_is_no_address_costs_the_model_and_not_the_settings(tmp_path
     settings = load({}, {"OLLAMA_HOST": "http://gpu:port"}, tmp_path)
     with pytest.raises(BackendUnavailable, match="is not an address"):
         ollama.find(settings.ollama_host)
+
+
+def test_every_setting_stands_in_the_page_of_settings_with_its_default() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if "` | `CODEHUB_" in line]
+    rows = {line.split("|")[2].strip(" `"): line for line in lines}
+    assert rows.keys() == {setting.variable for setting in SETTINGS}
+    for setting in SETTINGS:
+        default = getattr(Settings(data=Path()), setting.field)
+        if default not in (Path(), "", 0, ()):
+            shown = str(default).lower() if isinstance(default, bool) else str(default)
+            assert shown in rows[setting.variable], setting.field

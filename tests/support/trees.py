@@ -76,5 +76,6 @@ def contents(index: Index) -> dict[str, object]:
         "vectors": {
             name: {chunk: vector.tobytes() for chunk, vector in zip(*table.vectors(name), strict=True)}
             for name in table.embedders()
+            if table.vector_count(name)  # an embedder is remembered after the last of its vectors
         },
     }
