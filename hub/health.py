@@ -16,7 +16,7 @@ from indexer.errors import DataFolderError, IndexerError
 from indexer.files import check_root, read, scan
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import SourceFile
-from indexer.pipeline import Progress, refresh
+from indexer.pipeline import Progress
 from indexer.symbol_table.database import SQLITE_WITHOUT_THE_WAL_BUG, sqlite_version
 
 LOW_SPACE_BYTES = 1 << 30
@@ -107,9 +107,7 @@ def rebuild(settings: Settings, name: str | None, progress: Progress, cancelled:
             root = check_root(workspace.root)
             data.forget(workspace.name)
             with Index.for_writing(data, workspace.name, root, indexing.size_bound(settings)) as index:
-                report = refresh(
-                    index, indexing.index_options(settings), indexing.embedder_source(settings), progress, cancelled
-                )
+                report = indexing.refresh_as_set(index, settings, progress, cancelled)
             done.append(Repair(workspace.name, f"indexed afresh: {report.files} files, {report.chunks} chunks"))
     return done
 

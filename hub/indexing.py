@@ -1,12 +1,13 @@
 """Puts together what indexes, as the settings say: rules, embedder, and the workspace of a tree."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hub import wiring
 from hub.config import Settings
 from indexer import embedding
-from indexer.errors import TreeError
+from indexer.errors import EmbedderError, TreeError
 from indexer.files import FileRules, check_root
 from indexer.index import Index, Workspace
 from indexer.model import IndexReport
@@ -24,11 +25,21 @@ def index_tree(
         workspace = name or name_for(root, before)
         try:
             with Index.for_writing(data, workspace, root, size_bound(settings)) as index:
-                return refresh(index, index_options(settings), embedder_source(settings), progress, cancelled)
+                return refresh_as_set(index, settings, progress, cancelled)
         except TreeError:
             if workspace not in {known.name for known in before}:
                 data.forget(workspace)  # or the empty workspace would be the one last indexed, and answer everything
             raise
+
+
+def refresh_as_set(index: Index, settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> IndexReport:
+    """Refreshes as the settings say. An embedder that does not answer costs the vectors for now, and leaves a note."""
+    try:
+        source = embedder_source(settings)
+    except EmbedderError as error:
+        report = refresh(index, index_options(settings), None, progress, cancelled)
+        return replace(report, notes=(*report.notes, f"No vectors for now: {error.message} {error.hint}"))
+    return refresh(index, index_options(settings), source, progress, cancelled)
 
 
 def size_bound(settings: Settings) -> int | None:

@@ -97,8 +97,8 @@ def refresh(
 ) -> IndexReport:
     """Makes the index equal to one made afresh from the tree as it is now.
 
-    The caller owns the data folder. Raises TreeError, DataFolderError, EmbedderError, and Cancelled after keeping what
-    was finished.
+    The caller owns the data folder. Raises TreeError, DataFolderError, and Cancelled after keeping what was
+    finished. An embedder that fails leaves a note.
     """
     run = _Run(index, options, progress, cancelled)
     return run.refresh(embedder)
