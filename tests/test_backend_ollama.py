@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hub.backends.ollama import (
     EMBED_BATCH,
+    EMBED_TIMEOUT_S,
     TEMPLATE_TOKENS,
     OllamaBackend,
     OllamaEmbedder,
@@ -510,3 +511,8 @@ def test_a_bad_answer_is_an_embedder_error(embedding_fake: FakeOllama, answer: A
     embedding_fake.embed = answer
     with pytest.raises(EmbedderError):
         embedder.embed_documents(["text"])
+
+
+def test_embedding_waits_as_long_as_a_model_takes_to_load(embedding_fake: FakeOllama) -> None:
+    embedder = OllamaEmbedder(embedding_fake.url, "bge-m3")
+    assert embedder._client._client.timeout.read == EMBED_TIMEOUT_S

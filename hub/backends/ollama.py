@@ -255,7 +255,7 @@ class OllamaEmbedder:
         self._query_prefix, self._document_prefix = PREFIXES.get(family, ("", ""))
         with _as_embedder_errors():
             self._address = _address(host)
-            self._client = _connect(self._address)
+            self._client = _connect(self._address, EMBED_TIMEOUT_S)
             installed = _list(self._client, self._address)
             if (entry := installed.get(model) or installed.get(f"{model}:latest")) is None:
                 raise _missing(model)
@@ -342,14 +342,14 @@ def _listens(address: str) -> bool:
     return True
 
 
-def _connect(address: str) -> "ollama.Client":
+def _connect(address: str, read_s: float = REQUEST_TIMEOUT_S) -> "ollama.Client":
     import ollama  # noqa: PLC0415 - 0.4 to 0.9 s that a command without Ollama need not wait for
 
     # Prompts hold source code: they go to this address only, through no proxy and after no redirect.
     with _translated(address, ""):
         return ollama.Client(
             host=address,
-            timeout=_timeout(REQUEST_TIMEOUT_S),
+            timeout=_timeout(read_s),
             trust_env=False,
             follow_redirects=False,
         )
