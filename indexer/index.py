@@ -138,7 +138,7 @@ class Index:
         self.workspace = folder.name
         self.root = root
         self._chroma: dict[str, ChromaVectors] = {}
-        self._exact: dict[str, ExactVectors] = {}
+        self._exact: dict[str, tuple[int, ExactVectors]] = {}  # with the version of the table they were read at
         self._compared: set[str] = set()  # embedders whose Chroma was found complete since it was opened
         self.table = SymbolTable(database)
         self.facts = Facts(database)
@@ -318,6 +318,7 @@ class Index:
     def _exact_vectors(self, embedder: str) -> "ExactVectors":
         from indexer.vectors import ExactVectors  # noqa: PLC0415 - as above
 
-        if embedder not in self._exact:
-            self._exact[embedder] = ExactVectors(*self.table.vectors(embedder))
-        return self._exact[embedder]
+        version = self._database.version()
+        if embedder not in self._exact or self._exact[embedder][0] != version:
+            self._exact[embedder] = (version, ExactVectors(*self.table.vectors(embedder)))
+        return self._exact[embedder][1]

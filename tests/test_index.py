@@ -283,3 +283,16 @@ def test_files_that_changed_since_are_told_and_only_those(base: Path) -> None:
         write_tree(base / "tree", {"README.md": "# Other\n"})
         (base / "tree" / "src" / "main.cc").unlink()
         assert index.changed_since([*COUNTER, "never/was.cc"]) == ["README.md", "never/was.cc", "src/main.cc"]
+
+
+def test_a_reader_that_stays_open_sees_the_vectors_that_were_written_since(tmp_path: Path) -> None:
+    source = EmbedderSource(FakeEmbedder().name, FakeEmbedder)
+    root = write_tree(tmp_path / "tree", {"a.cc": "int alpha;\n"})
+    index_of(root, tmp_path / "data", source)
+    asked = FakeEmbedder().embed_query("omega")
+    with Index.for_reading(DataFolder(tmp_path / "data"), "w") as reader:
+        before = reader.neighbours(source.name, asked, 10)
+        write_tree(root, {"b.cc": "int omega;\n"})
+        index_of(root, tmp_path / "data", source)
+        after = reader.neighbours(source.name, asked, 10)
+    assert (len(before), len(after)) == (1, 2)

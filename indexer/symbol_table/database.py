@@ -130,19 +130,14 @@ class Database:
             try:
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever came, Ctrl-C too, half a batch must not stay; it is raised on
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Reads inside see one state of the tables, whatever a writer does meanwhile."""
-        self._connection.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._connection.execute("ROLLBACK")
+    def version(self) -> int:
+        """A number that changes when another connection has written; own writes leave it as it is."""
+        return self.number("PRAGMA data_version")
 
     def stems(self, tokens: Sequence[str]) -> list[str]:
         """The tokens as the full-text index stores them, in order."""
