@@ -156,7 +156,7 @@ class LlamaBackend:
     def _metadata(self) -> LLMMetadata:
         try:
             return self._llm.metadata
-        except Exception as error:
+        except Exception as error:  # an LLM of LlamaIndex may raise anything; translated, never swallowed
             raise _translated(error, self._llm.class_name(), begun=False) from error
 
     def _written(self, prompt: Prompt, options: GenerationOptions, about: LLMMetadata) -> Iterator[str | Completion]:
@@ -180,7 +180,7 @@ class LlamaBackend:
                     if pieces >= options.max_tokens:
                         finish = "length"
                         break
-        except Exception as error:
+        except Exception as error:  # as above
             raise _translated(error, about.model_name, begun=pieces > 0) from error
         yield Completion(text, usage if usage.completion else replace(usage, completion=pieces), finish)
 

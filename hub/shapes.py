@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from hub.model import Answer, Citation, Confidence, Event, Found, Hit, Piece, Reading
+from hub.model import Answer, Citation, Confidence, Hit
 from hub.service import Relations, SearchResult
 from indexer.model import Edge, IndexReport, Stamp, Symbol
 
@@ -120,21 +120,6 @@ def answer_shape(answer: Answer) -> Json:
         "stamp": stamp_shape(answer.stamp),
         "notes": list(answer.notes),
     }
-
-
-def event_shape(event: Event) -> Json:
-    """A step of an answer on its way."""
-    match event:
-        case Found(citations, confidence):
-            return {
-                "event": "found",
-                "citations": [citation_shape(citation) for citation in citations],
-                "confidence": confidence_shape(confidence),
-            }
-        case Reading(backend, model, prompt_tokens):
-            return {"event": "reading", "backend": backend, "model": model, "prompt_tokens": prompt_tokens}
-        case Piece(text):
-            return {"event": "text", "text": text}
 
 
 def report_shape(report: IndexReport) -> Json:

@@ -45,10 +45,6 @@ class Declared:
     def destroys(self) -> bool:
         return self.name.startswith("~")
 
-    @property
-    def converts(self) -> bool:
-        return self.name.startswith("operator ")
-
 
 def declared(declarator: Node, code: bytes, own: frozenset[str]) -> Declared | None:
     """What a declarator declares, or None if it has no name that could be looked up.
