@@ -45,6 +45,8 @@ class SymbolKind(StrEnum):
     DESTRUCTOR = "destructor"
     FIELD = "field"
     VARIABLE = "variable"
+    USING = "using"  # a using-declaration: a name of another scope made one of this scope
+    MODULE = "module"
     MACRO = "macro"
     SECTION = "section"  # a heading of a document
 
@@ -73,6 +75,39 @@ _FAMILIES = {
 }
 
 
+class Access(StrEnum):
+    """Who may name a member."""
+
+    PUBLIC = "public"
+    PROTECTED = "protected"
+    PRIVATE = "private"
+
+
+class Trait(StrEnum):
+    """What a declaration says of itself beside its type."""
+
+    VIRTUAL = "virtual"  # written virtual, override or final
+    PURE = "pure"
+    OVERRIDE = "override"
+    FINAL = "final"
+    STATIC = "static"
+    CONST = "const"  # of a method
+    NOEXCEPT = "noexcept"
+    EXPLICIT = "explicit"
+    INLINE = "inline"
+    CONSTEXPR = "constexpr"
+    EXTERN = "extern"
+    MUTABLE = "mutable"
+    DEFAULTED = "defaulted"
+    DELETED = "deleted"
+    TEMPLATE = "template"
+    SPECIALIZATION = "specialization"
+    FRIEND = "friend"
+    SCOPED = "scoped"  # enum class
+    ANONYMOUS = "anonymous"  # in an unnamed namespace
+    EXPORTED = "exported"  # from a C++20 module
+
+
 class ReferenceKind(StrEnum):
     CALL = "call"
     TYPE = "type"
@@ -80,6 +115,7 @@ class ReferenceKind(StrEnum):
     OVERRIDE = "override"
     INCLUDE = "include"
     MACRO = "macro"
+    NAME = "name"  # a function, variable or field named as a value: &Foo::bar, a callback
 
 
 class Provenance(StrEnum):
@@ -116,6 +152,16 @@ class Symbol:
     is_definition: bool
     span: Span
     doc: str = ""
+    line: int = 0  # where the name stands; 0 where only the span is known
+    # What a function returns, what a variable holds, what an alias or using-declaration stands for, what an enum rests
+    # on; as written, in one spelling (see indexer.cpp.declarators.canonical_type). "" where nothing is written.
+    type: str = ""
+    parameters: tuple[str, ...] = ()  # types in one spelling, "..." for C's, "Args&&..." for a pack
+    required: int = 0  # how many arguments a call must give: parameters without a default and not a pack
+    template_parameters: tuple[str, ...] = ()  # names, in order; "Args..." for a pack
+    bases: tuple[str, ...] = ()  # of a class, as written with their arguments: "Base<T>"
+    traits: tuple[Trait, ...] = ()  # sorted
+    access: Access | None = None  # of a member of a class
 
     @property
     def qualified_name(self) -> str:
@@ -132,6 +178,18 @@ class Reference:
     inside: SymbolId | None = None
     target: SymbolId | None = None
     how: Provenance = Provenance.BY_NAME
+    context: int = 0  # number of the Context in its file's list
+    operands: str = ""  # of a call: what is known of the object and the arguments, see indexer.cpp.expressions
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a name is looked up from, as far as one file shows."""
+
+    scope: str  # of namespaces and classes: "leveldb::DBImpl" inside its methods
+    # The using-directives ("namespace std"), block-scope using-declarations ("std::swap") and block-scope aliases
+    # ("V=std::vector<int>") in sight, the outermost first.
+    usings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +202,8 @@ class Edge:
     inside: str  # qualified name of the symbol it stands in, or "" at file scope
     target: str  # qualified name where one symbol is meant, otherwise the name as written
     how: Provenance
+    target_id: SymbolId | None = None  # where one symbol is meant
+    inside_id: SymbolId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +234,7 @@ class ParsedFile:
     symbols: tuple[Symbol, ...] = ()
     references: tuple[Reference, ...] = ()
     problems: tuple[Problem, ...] = ()
+    contexts: tuple[Context, ...] = ()
 
 
 def chunk_id(path: str, ordinal: int, title: str, text: str) -> ChunkId:

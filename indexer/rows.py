@@ -12,6 +12,7 @@ from indexer.model import Chunk, ParsedFile, Reference, ReferenceKind, SourceFil
 from indexer.words import words
 
 Row = tuple[Any, ...]
+SEPARATOR = "\x1f"  # between the texts of one column; no C++ holds this character
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class FileRows:
     file: Row
     symbols: tuple[Row, ...]
     references: tuple[Row, ...]
+    contexts: tuple[Row, ...]
     problems: tuple[Row, ...]
     chunks: tuple[Row, ...]  # as in the table, from id on
     words: tuple[tuple[str, str, str, str, str], ...]  # the columns of chunk_words, one row for each chunk
@@ -43,6 +45,9 @@ def rows_of(source: SourceFile, parsed: ParsedFile, chunks: Sequence[Chunk]) -> 
         ),
         symbols=symbols,
         references=tuple(_reference_row(reference) for reference in parsed.references),
+        contexts=tuple(
+            (number, context.scope, _joined(context.usings)) for number, context in enumerate(parsed.contexts)
+        ),
         problems=tuple((problem.line, problem.message) for problem in parsed.problems),
         chunks=tuple(
             (
@@ -72,7 +77,24 @@ def _symbol_row(symbol: Symbol) -> Row:
         span.first_line,
         span.last_line,
         symbol.doc,
+        symbol.line or span.first_line,
+        symbol.type,
+        _joined(symbol.parameters),
+        symbol.required,
+        _joined(symbol.template_parameters),
+        _joined(symbol.bases),
+        _joined(symbol.traits),
+        symbol.access.value if symbol.access else "",
     )
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return SEPARATOR.join(parts)
+
+
+def split_row(joined: str) -> tuple[str, ...]:
+    """The parts of a column that holds several texts."""
+    return tuple(joined.split(SEPARATOR)) if joined else ()
 
 
 def _reference_row(reference: Reference) -> Row:
@@ -84,6 +106,8 @@ def _reference_row(reference: Reference) -> Row:
         reference.inside,
         reference.target,
         reference.how.value,
+        reference.context,
+        reference.operands,
     )
 
 

@@ -7,7 +7,10 @@ files: references carry names, never targets.
 
 from collections.abc import Iterator
 
-from indexer.cpp.reader import Reader, Use
+from indexer.cpp.grammar import captures_of
+from indexer.cpp.masking import mask
+from indexer.cpp.reader import Reader
+from indexer.cpp.uses import Use, Uses
 from indexer.model import ParsedFile, Problem, Reference, SourceFile, Span, Symbol
 
 MAX_PROBLEMS = 20  # of one file; a file that is no C++ at all should not flood the report
@@ -19,17 +22,29 @@ def parse(source: SourceFile) -> ParsedFile:
     Lines are those of ``text.split("\n")``. A declaration and its definition share an id; overloads differ in it.
     """
     text = source.text.encode("utf-8", "surrogatepass")
-    reader = Reader(source.path, text)
-    reader.read()
+    masked = mask(text)
+    declarations, used, comments = captures_of(masked.code)
+    reader = Reader(source.path, text, masked, comments)
+    reader.read(declarations)
+    uses = Uses(text, masked.code, reader.lines, reader.not_uses, reader.guards)
+    uses.read(used, reader.regions, reader.noted, masked.uses)
     return ParsedFile(
         path=source.path,
         language=source.language,
         symbols=tuple(sorted(reader.symbols, key=_place)),
         references=tuple(
-            Reference(name, kind, Span(source.path, line, line), inside)
-            for name, kind, line, inside in sorted(reader.uses, key=_use)
+            Reference(
+                name=use.name,
+                kind=use.kind,
+                span=Span(source.path, use.line, use.line),
+                inside=use.inside,
+                context=use.context,
+                operands=use.operands,
+            )
+            for use in sorted(uses.found, key=_use)
         ),
         problems=tuple(_limited(source.path, reader.problems)),
+        contexts=tuple(uses.contexts),
     )
 
 
@@ -37,9 +52,8 @@ def _place(symbol: Symbol) -> tuple[int, int]:
     return symbol.span.first_line, -symbol.span.last_line  # the sort is stable: one line keeps the order of its text
 
 
-def _use(use: Use) -> tuple[int, str, str, str]:
-    name, kind, line, inside = use
-    return line, kind, name, inside or ""
+def _use(use: Use) -> tuple[int, str, str, str, str]:
+    return use.line, use.kind, use.name, use.inside or "", use.operands
 
 
 def _limited(path: str, found: dict[int, str]) -> Iterator[Problem]:

@@ -1,78 +1,65 @@
-"""Collects the symbols and uses of one file of C++ from the grammar's tree.
+"""Collects the symbols of one file of C++ from the nodes that the grammar found, and the regions they span.
 
-A query finds every node that matters, wherever it stands: in a namespace, in all branches of an ``#if``, inside what
-the parser could not make sense of. One pass over these nodes in the order of the text keeps a stack of the scopes they
-stand in. So there is no recursion, and a file that breaks in one place is still read elsewhere. It knows the nodes of
-tree-sitter-cpp; how a declarator, a comment or a misplaced macro is read, it leaves to the modules beside it.
+One pass over the nodes in the order of the text keeps a stack of the scopes they stand in; there is no recursion. It
+knows the nodes of tree-sitter-cpp; how a declarator, a comment or a misplaced macro is read, it leaves to the modules
+beside it, and what the code uses to ``uses``.
 """
 
 import re
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import tree_sitter_cpp
-from tree_sitter import Language, Node, Parser, Query, QueryCursor
+from tree_sitter import Node
 
 from indexer.cpp.comments import Comments
 from indexer.cpp.declarators import Declared, declared, last_name, name_and_arguments, template_parameter_names
-from indexer.cpp.masking import MacroUse, line_before, mask
+from indexer.cpp.grammar import Captures
+from indexer.cpp.masking import Masked, line_before
 from indexer.cpp.recovery import Lost, disguised_scope, lost_scopes
-from indexer.cpp.spelling import argument_starts, one_line, qualifier_before, test_name, with_name
+from indexer.cpp.spelling import argument_starts, one_line, test_name, with_name
 from indexer.model import ReferenceKind, Span, Symbol, SymbolId, SymbolKind, symbol_id
 
 MAX_DOC = 4000  # characters
 MAX_SCOPE = 1000  # characters; names in a file of nothing but opening braces would grow with its square
 
-_LANGUAGE = Language(tree_sitter_cpp.language())
-
-# The capture names are the names of the methods of Reader that take the node.
-_QUERY = Query(
-    _LANGUAGE,
-    """
-    (namespace_definition) @namespace
-    (class_specifier) @type_specifier
-    (struct_specifier) @type_specifier
-    (union_specifier) @type_specifier
-    (enum_specifier) @enum
-    (enumerator) @enumerator
-    (function_definition) @function_definition
-    (declaration) @declaration
-    (field_declaration) @declaration
-    (template_declaration) @template
-    (template_instantiation) @instantiation
-    (friend_declaration) @friend
-    (alias_declaration) @alias
-    (type_definition) @type_definition
-    (namespace_alias_definition) @alias
-    (concept_definition) @concept
-    (preproc_def) @macro
-    (preproc_function_def) @macro
-    (lambda_expression) @statements
-    (translation_unit (compound_statement) @statements)
-    (declaration_list (compound_statement) @statements)
-    (ERROR (compound_statement) @statements)
-    (ERROR (function_declarator) @stray_function)
-    (call_expression function: (_) @call)
-    (new_expression type: (_) @new)
-    (type_identifier) @type_use
-    (base_class_clause) @bases
-    (preproc_include path: (_) @include)
-    (preproc_ifdef name: (_) @tested_macro)
-    (preproc_defined (identifier) @tested_macro)
-    (ERROR) @error
-    (MISSING) @missing
-    (comment) @comment
-    """,
-)
-
-_MACRO_NAME = re.compile(r"[A-Z_][A-Z0-9_]{2,}")
+MACRO_NAME = re.compile(r"[A-Z_][A-Z0-9_]{2,}")
 _DEFAULTED = re.compile(r"=\s*(?:default|delete)\s*;?$")
-_NOT_CALLS = frozenset({"static_cast", "dynamic_cast", "reinterpret_cast", "const_cast"})
 _SPACE = re.compile(r"\s+")
 _BODY_FOLLOWS = re.compile(rb"\s*(?:const|noexcept|override|final|&{1,2}|\s)*(?::[^:;]{0,400})?\{")
 _TYPE_KINDS = {"class": SymbolKind.CLASS, "struct": SymbolKind.STRUCT, "union": SymbolKind.UNION}
 
-Use = tuple[str, ReferenceKind, int, SymbolId | None]  # name, kind, line, the symbol it stands in
+
+class Region(NamedTuple):
+    """A stretch of the file as its uses see it. Regions come in the order of their starts, outer ones first."""
+
+    start: int  # byte offset
+    end: int  # exclusive
+    kind: str  # as of a frame
+    scope: str  # of namespaces and classes: where a name used here is looked up from
+    class_name: str
+    inside: SymbolId | None
+    own: frozenset[str]  # template parameters in sight
+
+
+class Noted(NamedTuple):
+    """A use that only reading the declarations showed to be one."""
+
+    name: str
+    kind: ReferenceKind
+    start: int
+
+
+class Lines:
+    """Byte offsets as line numbers."""
+
+    def __init__(self, text: bytes) -> None:
+        self._last = len(text) - 1
+        self._newlines = [match.start() for match in re.finditer(rb"\n", text)]
+
+    def of(self, offset: int) -> int:
+        """From 1; what is missing at the end is missing on the last line."""
+        return bisect_right(self._newlines, min(offset, self._last) - 1) + 1
 
 
 class _Frame(NamedTuple):
@@ -82,6 +69,7 @@ class _Frame(NamedTuple):
     kind: str  # "namespace", "class", "friend", "function" or "ignored"
     scope: str
     scope_key: str  # as scope, with the arguments of specialisations
+    lookup: str  # as scope, of namespaces and classes alone: without the functions
     namespace: str  # the scope of the innermost namespace, where friends live
     class_name: str
     inside: SymbolId | None
@@ -92,45 +80,40 @@ class _Frame(NamedTuple):
 class Reader:
     """One pass over one file. The stack of frames always holds the scopes around the node at hand, the file first."""
 
-    def __init__(self, path: str, text: bytes) -> None:
+    def __init__(self, path: str, text: bytes, masked: Masked, comments: Sequence[tuple[int, int]]) -> None:
         self.path = path
         self.text = text
         self.symbols: list[Symbol] = []
-        self.uses: dict[Use, None] = {}
-        self.problems: dict[int, str] = {}
-        masked = mask(text)
-        self._code = masked.code
-        self._uses = masked.uses
-        self._newlines = [match.start() for match in re.finditer(rb"\n", text)]
-        self._stack = [_Frame(len(text) + 1, "namespace", "", "", "", "", None, frozenset())]
-        self._not_uses: set[int] = set()  # offsets of type names that are declared there, or told otherwise
-        self._typedefs: dict[int, tuple[Node, str]] = {}  # offset of an unnamed type -> the typedef that names it
-        self._guards = set(
+        self.regions: list[Region] = []
+        self.noted: list[Noted] = []
+        self.not_uses: set[int] = set()  # offsets of type names that are declared there, or told otherwise
+        self.guards = set(
             re.findall(rb"^[ \t]*#[ \t]*ifndef[ \t]+(\w+)[^\n]*\n[ \t]*#[ \t]*define[ \t]+\1\b", text, re.MULTILINE)
         )
-        self._comments = Comments(text, self._code, ())
+        self.problems: dict[int, str] = {}
+        self.lines = Lines(text)
+        self._code = masked.code
+        self._comments = Comments(text, self._code, comments)
+        self._stack = [_Frame(len(text) + 1, "namespace", "", "", "", "", "", None, frozenset())]
+        self._at = 0  # where the item at hand starts
+        self._typedefs: dict[int, tuple[Node, str]] = {}  # offset of an unnamed type -> the typedef that names it
 
-    def read(self) -> None:
-        """Fills ``symbols`` and ``uses`` in the order of the text, and ``problems`` by line."""
-        tree = Parser(_LANGUAGE).parse(self._code)
-        captures = QueryCursor(_QUERY).captures(tree.root_node)
-        comments = sorted((node.start_byte, node.end_byte) for node in captures.pop("comment", ()))
-        self._comments = Comments(self.text, self._code, comments)
-        items: list[tuple[int, int, int, str, Node | Lost | MacroUse]] = []
+    def read(self, captures: Captures) -> None:
+        """Fills ``symbols``, ``regions`` and ``noted`` in the order of the text, and ``problems`` by line."""
+        items: list[tuple[int, int, int, str, Node | Lost]] = []
         for tag, nodes in captures.items():
             for node in nodes:
                 items.append((node.start_byte, -node.end_byte, len(items), tag, node))
         for node in captures.get("error", ()):
             for lost in lost_scopes(node, self._code):
                 items.append((lost.start, -lost.end, len(items), "lost_scope", lost))
-        for use in self._uses:
-            items.append((use.start, -use.start, len(items), "masked_macro", use))
         items.sort()
         handlers = {tag: getattr(self, f"_{tag}") for tag in {item[3] for item in items}}
         stack = self._stack
         for start, _, _, tag, found in items:
             while start >= stack[-1].end:
                 stack.pop()
+            self._at = start
             handlers[tag](found)
 
     # Scopes
@@ -149,7 +132,9 @@ class Reader:
             self._add(SymbolKind.NAMESPACE, last, _join(frame.scope, outer), start, end, self._heading(start, end))
         scope = frame.scope if inline else _join(frame.scope, name)
         scope_key = frame.scope_key if inline else _join(frame.scope_key, name)
-        self._push(end, frame._replace(kind="namespace", scope=scope, scope_key=scope_key, namespace=scope))
+        self._push(
+            end, frame._replace(kind="namespace", scope=scope, scope_key=scope_key, lookup=scope, namespace=scope)
+        )
 
     def _type_specifier(self, node: Node) -> None:
         frame = self._stack[-1]
@@ -158,7 +143,7 @@ class Reader:
         kind = _TYPE_KINDS[node.type.removesuffix("_specifier")]
         if body is None:
             if name_node is not None and self._is_forward(node, name_node, frame):
-                self._not_uses.add(name_node.start_byte)
+                self.not_uses.add(name_node.start_byte)
                 name, arguments = name_and_arguments(name_node, self._code, frame.own)
                 outer, _, last = name.rpartition("::")
                 key = _join(frame.scope_key, name + arguments)
@@ -169,7 +154,7 @@ class Reader:
             arguments = ""
         else:
             name, arguments = name_and_arguments(name_node, self._code, frame.own)
-            self._not_uses.update((name_node.start_byte, last_name(name_node).start_byte))
+            self.not_uses.update((name_node.start_byte, last_name(name_node).start_byte))
         self._enter_type(node, kind, name, arguments, body.start_byte)
 
     def _enter_type(self, node: Node | Lost, kind: SymbolKind, name: str, arguments: str, body: int) -> None:
@@ -184,7 +169,8 @@ class Reader:
             heading = with_name(self._written(start, body), last)
             inside = self._add(kind, last, _join(frame.scope, outer), start, end, heading, key=key)
         scope = _join(frame.scope, name)
-        self._push(end, frame._replace(kind="class", scope=scope, scope_key=key, class_name=last, inside=inside))
+        frame = frame._replace(kind="class", scope=scope, scope_key=key, lookup=scope, class_name=last, inside=inside)
+        self._push(end, frame)
 
     def _is_forward(self, node: Node, name_node: Node, frame: _Frame) -> bool:
         """Whether a type without a body is declared here (``class Foo;``), not used (``struct Foo* next;``)."""
@@ -203,14 +189,14 @@ class Reader:
         if body is None:
             if name_node is not None and self._is_forward(node, name_node, frame):
                 name = self._written(name_node.start_byte, name_node.end_byte)
-                self._not_uses.add(name_node.start_byte)
+                self.not_uses.add(name_node.start_byte)
                 self._add(SymbolKind.ENUM, name, frame.scope, node.start_byte, node.end_byte, defines=False)
             return
         if name_node is None:
             node, name = self._typedefs.get(node.start_byte, (node, ""))
         else:
             name = self._written(name_node.start_byte, name_node.end_byte).strip(":")
-            self._not_uses.update((name_node.start_byte, last_name(name_node).start_byte))
+            self.not_uses.update((name_node.start_byte, last_name(name_node).start_byte))
         outer, _, last = name.rpartition("::")
         if name:
             heading = with_name(self._written(node.start_byte, body.start_byte), last)
@@ -218,7 +204,8 @@ class Reader:
         scoped = re.match(rb"enum\s+(?:class|struct)\b", self._code[node.start_byte : node.start_byte + 40])
         if scoped and name:
             scope = _join(frame.scope, name)
-            self._push(node.end_byte, frame._replace(scope=scope, scope_key=_join(frame.scope_key, name)))
+            frame = frame._replace(scope=scope, scope_key=_join(frame.scope_key, name), lookup=scope)
+            self._push(node.end_byte, frame)
 
     def _template(self, node: Node) -> None:
         frame = self._stack[-1]
@@ -257,8 +244,8 @@ class Reader:
         typeless = node.child_by_field_name("type") is None
         if typeless and not name.scope and frame.kind == "function":
             # FOREACH(item, list) {...}: a macro that opens a loop. Functions do not nest.
-            self._refer(name.name, ReferenceKind.MACRO, name.name_start)
-            self._not_uses.update(argument_starts(node))
+            self._note(name.name, ReferenceKind.MACRO, name.name_start)
+            self.not_uses.update(argument_starts(node))
             return
         self._enter_function(node, name, self._end_of_heading(node, body), typeless=typeless)
 
@@ -277,11 +264,11 @@ class Reader:
         frame = self._stack[-1]
         start, end = self._with_template(node)
         heading = self._written(start, heading_end)
-        if typeless and not name.scope and frame.kind != "class" and _MACRO_NAME.fullmatch(name.name):
-            self._refer(name.name, ReferenceKind.MACRO, name.name_start)
+        if typeless and not name.scope and frame.kind != "class" and MACRO_NAME.fullmatch(name.name):
+            self._note(name.name, ReferenceKind.MACRO, name.name_start)
             arguments = argument_starts(node)
             named_first = bool(arguments) and self.text[arguments[0] : arguments[0] + 1].isalpha()
-            self._not_uses.update(arguments[1:] if named_first else arguments)  # the first may name a fixture
+            self.not_uses.update(arguments[1:] if named_first else arguments)  # the first may name a fixture
             inside = frame.inside
             test = test_name(heading)
             if re.search(r"\w", test):
@@ -290,12 +277,14 @@ class Reader:
                     SymbolKind.FUNCTION, test, frame.scope, start, end, heading, key=key, parameters=(name.name,)
                 )
         else:
-            self._not_uses.update(name.scope_starts)
+            self.not_uses.update(name.scope_starts)
             inside = self._add_declared(name, start, end, heading, defines=True)
         outer = self._outer_scope(frame)
         scope = _join(_join(outer, name.scope), name.name)
         scope_key = _join(_join(outer, name.scope_key), name.name_key)
-        self._push(end, frame._replace(kind="function", scope=scope, scope_key=scope_key, inside=inside))
+        lookup = _join(outer, name.scope)
+        frame = frame._replace(kind="function", scope=scope, scope_key=scope_key, lookup=lookup, inside=inside)
+        self._push(end, frame)
 
     def _outer_scope(self, frame: _Frame) -> str:
         """The scope a function belongs to: functions do not nest, so one inside another was swallowed by an error."""
@@ -311,9 +300,9 @@ class Reader:
             name = declared(declarator, self._code, frame.own)
             if name is None:
                 continue
-            if typeless and name.callable and _MACRO_NAME.fullmatch(name.name) and name.name != frame.class_name:
-                self._refer(name.name, ReferenceKind.MACRO, name.name_start)
-                self._not_uses.update(argument_starts(node))
+            if typeless and name.callable and MACRO_NAME.fullmatch(name.name) and name.name != frame.class_name:
+                self._note(name.name, ReferenceKind.MACRO, name.name_start)
+                self.not_uses.update(argument_starts(node))
                 continue
             start, end = self._with_template(node)
             heading = self._written(start, end)
@@ -371,7 +360,7 @@ class Reader:
         )
 
     def _lost_scope(self, lost: Lost) -> None:
-        self._not_uses.add(lost.name_start)
+        self.not_uses.add(lost.name_start)
         if lost.word == "namespace":
             self._enter_namespace(lost, lost.name)
         else:
@@ -403,7 +392,7 @@ class Reader:
     def _alias(self, node: Node) -> None:
         name_node = _name_of(node)
         if name_node is not None:
-            self._not_uses.add(name_node.start_byte)
+            self.not_uses.add(name_node.start_byte)
             self._add_alias(node, self._written(name_node.start_byte, name_node.end_byte))
 
     def _type_definition(self, node: Node) -> None:
@@ -420,7 +409,7 @@ class Reader:
             name = declared(declarator, self._code, self._stack[-1].own)
             if name is None:
                 continue
-            self._not_uses.add(name.name_start)
+            self.not_uses.add(name.name_start)
             if unnamed and specifier is not None and declarator.type == "type_identifier":
                 self._typedefs.setdefault(specifier.start_byte, (node, name.name))
             elif name.name != tag_name:
@@ -445,7 +434,7 @@ class Reader:
             return
         written = self.text[name_node.start_byte : name_node.end_byte]
         value = node.child_by_field_name("value")
-        if value is None and written in self._guards:
+        if value is None and written in self.guards:
             return
         parameters = node.child_by_field_name("parameters")
         end = (name_node if parameters is None else parameters).end_byte
@@ -460,70 +449,25 @@ class Reader:
             SymbolKind.MACRO, written.decode("utf-8", "replace"), "", node.start_byte, node.end_byte, heading, key=None
         )
 
-    # References
-
-    def _call(self, node: Node) -> None:
-        callee = node.child_by_field_name("field") if node.type == "field_expression" else node
-        if callee is None:
-            return
-        name, _ = name_and_arguments(callee, self._code, frozenset())
-        if not name or name.startswith("~") or name in _NOT_CALLS or name in self._stack[-1].own:
-            return
-        kind = ReferenceKind.MACRO if _MACRO_NAME.fullmatch(name) else ReferenceKind.CALL
-        self._refer(name, kind, last_name(callee).start_byte)
-
-    def _new(self, node: Node) -> None:
-        name, _ = name_and_arguments(node, self._code, frozenset())
-        if name:
-            self._refer(name, ReferenceKind.CALL, last_name(node).start_byte)
-
-    def _type_use(self, node: Node) -> None:
-        start = node.start_byte
-        if start in self._not_uses:
-            return
-        name = self._written(start, node.end_byte)
-        if name in self._stack[-1].own:
-            return
-        self._refer(qualifier_before(self._code, start) + name, ReferenceKind.TYPE, start)
-
-    def _bases(self, node: Node) -> None:
-        for child in node.named_children:
-            if child.type not in ("type_identifier", "qualified_identifier", "template_type"):
-                continue
-            last = last_name(child)
-            self._not_uses.add(last.start_byte)
-            name, _ = name_and_arguments(child, self._code, frozenset())
-            if name and name not in self._stack[-1].own:
-                self._refer(name, ReferenceKind.BASE, last.start_byte)
-
-    def _include(self, node: Node) -> None:
-        path = self._written(node.start_byte, node.end_byte).strip('<>" ')
-        if path:
-            self._refer(path, ReferenceKind.INCLUDE, node.start_byte)
-
-    def _tested_macro(self, node: Node) -> None:
-        written = self.text[node.start_byte : node.end_byte]
-        if written not in self._guards:
-            self._refer(written.decode("utf-8", "replace"), ReferenceKind.MACRO, node.start_byte)
-
-    def _masked_macro(self, use: MacroUse) -> None:
-        self._refer(use.name, ReferenceKind.MACRO, use.start)
-
     # Problems
 
     def _error(self, node: Node) -> None:
         text = _SPACE.sub(" ", self._written(node.start_byte, min(node.end_byte, node.start_byte + 60))).strip()
-        self.problems.setdefault(self._line(node.start_byte), f"could not be read as C++: {text}")
+        self.problems.setdefault(self.lines.of(node.start_byte), f"could not be read as C++: {text}")
 
     def _missing(self, node: Node) -> None:
         if self._stack[-1].kind == "ignored":
             return  # the grammar wants a declarator behind "template class A<int>"
-        self.problems.setdefault(self._line(node.start_byte), f"{node.type} is missing")
+        self.problems.setdefault(self.lines.of(node.start_byte), f"{node.type} is missing")
 
     # Building blocks
 
     def _push(self, end: int, frame: _Frame, template_start: int | None = None) -> None:
-        self._stack.append(frame._replace(end=min(end, self._stack[-1].end), template_start=template_start))
+        frame = frame._replace(end=min(end, self._stack[-1].end), template_start=template_start)
+        self._stack.append(frame)
+        self.regions.append(
+            Region(self._at, frame.end, frame.kind, frame.lookup, frame.class_name, frame.inside, frame.own)
+        )
 
     def _add(
         self,
@@ -543,7 +487,7 @@ class Reader:
         doc = self._comments.before(start)
         if trailing_doc:
             doc = "\n".join(part for part in (doc, self._comments.after(end)) if part)
-        first_line = self._line(start)
+        first_line = self.lines.of(start)
         signature = one_line(self._written(start, end) if heading is None else heading)
         self.symbols.append(
             Symbol(
@@ -553,7 +497,7 @@ class Reader:
                 scope=scope,
                 signature=signature,
                 is_definition=defines,
-                span=Span(self.path, first_line, max(first_line, self._line(end - 1))),
+                span=Span(self.path, first_line, max(first_line, self.lines.of(end - 1))),
                 doc=doc[:MAX_DOC],
             )
         )
@@ -572,13 +516,8 @@ class Reader:
         brace = self._code.find(b"{", start, end)
         return self._written(start, end if brace < 0 else brace)
 
-    def _refer(self, name: str, kind: ReferenceKind, start: int) -> None:
-        if name:  # a type that the parser only misses has none
-            self.uses[name, kind, self._line(start), self._stack[-1].inside] = None
-
-    def _line(self, offset: int) -> int:
-        last = min(offset, len(self.text) - 1)  # what is missing at the end is missing on the last line
-        return bisect_right(self._newlines, last - 1) + 1
+    def _note(self, name: str, kind: ReferenceKind, start: int) -> None:
+        self.noted.append(Noted(name, kind, start))
 
     def _written(self, start: int, end: int) -> str:
         return self.text[start:end].decode("utf-8", "replace")

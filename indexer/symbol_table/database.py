@@ -9,7 +9,9 @@ import apsw
 from indexer.errors import DataFolderError, FolderBusyError, FolderFullError, SchemaError
 from indexer.rows import Row
 
-FORMAT = 1  # 1: first form. Raise it with each change of the tables below and say here what changed.
+# Raise it with each change of the tables below and say here what changed. 1: first form. 2: types, parameters, traits
+# and bases of symbols; contexts and operands of uses; links, the names they rest on, and macros.
+FORMAT = 2
 SQLITE_WITHOUT_THE_WAL_BUG = (3, 51, 3)  # older ones may corrupt a WAL with several connections (sqlite.org/wal.html)
 BUSY_TIMEOUT_MS = 5_000
 PAGE_BYTES = 4_096
@@ -26,16 +28,28 @@ CREATE INDEX problems_by_file ON problems(file);
 CREATE TABLE symbols(
     file INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, scope TEXT NOT NULL,
     signature TEXT NOT NULL, is_definition INTEGER NOT NULL, first_line INTEGER NOT NULL, last_line INTEGER NOT NULL,
-    doc TEXT NOT NULL);
+    doc TEXT NOT NULL, line INTEGER NOT NULL, type TEXT NOT NULL, parameters TEXT NOT NULL, required INTEGER NOT NULL,
+    template_parameters TEXT NOT NULL, bases TEXT NOT NULL, traits TEXT NOT NULL, access TEXT NOT NULL);
 CREATE INDEX symbols_by_file ON symbols(file);
 CREATE INDEX symbols_by_name ON symbols(name COLLATE NOCASE);
 CREATE INDEX symbols_by_id ON symbols(id);
 CREATE TABLE refs(
-    file INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, written TEXT NOT NULL, line INTEGER NOT NULL,
-    inside TEXT, target TEXT, how TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, written TEXT NOT NULL,
+    line INTEGER NOT NULL, inside TEXT, target TEXT, how TEXT NOT NULL, context INTEGER NOT NULL,
+    operands TEXT NOT NULL);
 CREATE INDEX refs_by_file ON refs(file);
 CREATE INDEX refs_by_name ON refs(name);
 CREATE INDEX refs_by_inside ON refs(inside);
+CREATE TABLE contexts(file INTEGER NOT NULL, number INTEGER NOT NULL, scope TEXT NOT NULL, usings TEXT NOT NULL);
+CREATE INDEX contexts_by_file ON contexts(file);
+CREATE TABLE links(ref INTEGER PRIMARY KEY, file INTEGER NOT NULL, target TEXT NOT NULL, how TEXT NOT NULL);
+CREATE INDEX links_by_file ON links(file);
+CREATE INDEX links_by_target ON links(target);
+CREATE TABLE dependencies(name TEXT NOT NULL, file INTEGER NOT NULL, PRIMARY KEY(name, file)) WITHOUT ROWID;
+CREATE INDEX dependencies_by_file ON dependencies(file);
+CREATE TABLE unlinked(file INTEGER PRIMARY KEY);
+CREATE TABLE macros(file INTEGER NOT NULL, name TEXT NOT NULL, parameters TEXT, body TEXT NOT NULL);
+CREATE INDEX macros_by_file ON macros(file);
 CREATE TABLE chunks(
     rowid INTEGER PRIMARY KEY, file INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, first_line INTEGER NOT NULL,
     last_line INTEGER NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, symbol TEXT, words_digest BLOB NOT NULL);

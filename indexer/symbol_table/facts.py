@@ -5,12 +5,13 @@ nothing that spans files is stored, so a refreshed table cannot differ from one 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from indexer.model import Edge, Provenance, ReferenceKind, Span, Symbol, SymbolId, SymbolKind
-from indexer.rows import Row, last_name
+from indexer.model import Access, Edge, Provenance, ReferenceKind, Span, Symbol, SymbolId, SymbolKind, Trait
+from indexer.rows import Row, last_name, split_row
 from indexer.symbol_table.database import Database, marks
 
 _SYMBOL_COLUMNS = (
-    "SELECT symbols.id, kind, name, scope, signature, is_definition, path, first_line, last_line, doc"
+    "SELECT symbols.id, kind, name, scope, signature, is_definition, path, first_line, last_line, doc, line, type,"
+    " parameters, required, template_parameters, bases, traits, access"
     " FROM symbols JOIN files ON files.id = symbols.file"
 )
 _EDGE_COLUMNS = (
@@ -29,6 +30,7 @@ _MEANT = {
     ReferenceKind.BASE: _TYPES | {SymbolKind.MACRO},
     ReferenceKind.OVERRIDE: _FUNCTIONS,
     ReferenceKind.MACRO: _FUNCTIONS | {SymbolKind.MACRO},
+    ReferenceKind.NAME: _FUNCTIONS | {SymbolKind.VARIABLE, SymbolKind.FIELD, SymbolKind.ENUMERATOR},
     ReferenceKind.INCLUDE: frozenset[SymbolKind](),
 }
 _ARGUMENTS = re.compile(r"\(.*$", re.DOTALL)
@@ -157,7 +159,22 @@ class Facts:
 
 def _symbol(row: Row) -> Symbol:
     return Symbol(
-        SymbolId(row[0]), SymbolKind(row[1]), row[2], row[3], row[4], bool(row[5]), Span(row[6], row[7], row[8]), row[9]
+        id=SymbolId(row[0]),
+        kind=SymbolKind(row[1]),
+        name=row[2],
+        scope=row[3],
+        signature=row[4],
+        is_definition=bool(row[5]),
+        span=Span(row[6], row[7], row[8]),
+        doc=row[9],
+        line=row[10],
+        type=row[11],
+        parameters=split_row(row[12]),
+        required=row[13],
+        template_parameters=split_row(row[14]),
+        bases=split_row(row[15]),
+        traits=tuple(Trait(word) for word in split_row(row[16])),
+        access=Access(row[17]) if row[17] else None,
     )
 
 

@@ -95,8 +95,9 @@ class SymbolTable:
             )
             before = self._chunk_rows(file)
             self._drop_facts(file)
-        db.run_many("INSERT INTO symbols VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", ((file, *row) for row in rows.symbols))
-        db.run_many("INSERT INTO refs VALUES(?, ?, ?, ?, ?, ?, ?, ?)", ((file, *row) for row in rows.references))
+        db.run_many(f"INSERT INTO symbols VALUES({marks(range(18))})", ((file, *row) for row in rows.symbols))
+        db.run_many(f"INSERT INTO refs VALUES(NULL, {marks(range(10))})", ((file, *row) for row in rows.references))
+        db.run_many("INSERT INTO contexts VALUES(?, ?, ?, ?)", ((file, *row) for row in rows.contexts))
         db.run_many("INSERT INTO problems VALUES(?, ?, ?)", ((file, *row) for row in rows.problems))
         staying = {row[0] for row in rows.chunks}
         self._drop_chunks({chunk: row for chunk, row in before.items() if chunk not in staying})
@@ -142,7 +143,7 @@ class SymbolTable:
             db.run("DELETE FROM vectors WHERE chunk = ?", (chunk,))
 
     def _drop_facts(self, file: int) -> None:
-        for table in ("symbols", "refs", "problems"):
+        for table in ("symbols", "refs", "contexts", "problems"):
             self._db.run(f"DELETE FROM {table} WHERE file = ?", (file,))
 
     # Vectors and their way to the vector index
