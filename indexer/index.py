@@ -19,6 +19,7 @@ from indexer.errors import DataFolderError, FolderBusyError
 from indexer.model import ChunkId, Stamp, Vector
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.facts import Facts
+from indexer.symbol_table.macros import MacroTable
 from indexer.symbol_table.table import OutboxEntry, SymbolTable
 from indexer.symbol_table.text import TextSearch
 from indexer.words import query_words, words
@@ -143,6 +144,7 @@ class Index:
         self.table = SymbolTable(database)
         self.facts = Facts(database)
         self.text = TextSearch(database)
+        self.macros = MacroTable(database)
 
     @classmethod
     def for_writing(cls, data: DataFolder, name: str, root: Path, max_bytes: int | None = None) -> "Index":

@@ -12,12 +12,15 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from time import perf_counter
 
 from indexer import chunking, cpp, documents, history
+from indexer.cpp.macros import BUILTIN, MacroDefinition, Macros, definitions, from_flag, learn
+from indexer.cpp.macros import changed as changed_meanings
 from indexer.errors import Cancelled, DataFolderError, EmbedderError, FolderFullError, TreeError
 from indexer.files import Candidate, FileRules, Scan, Skip, check_root, read, scan
 from indexer.index import Index
@@ -47,6 +50,8 @@ EMBED_BATCH = 64  # texts between two looks at the cancel button
 # kernel's clock) to 2 s (FAT's).
 RACY_NS = 2_000_000_000
 
+COMMAND_LINE = "-D"  # stands for a path where the macros of the compiler's command line are kept
+
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
@@ -62,6 +67,7 @@ class EmbedderSource:
 class Options:
     rules: FileRules = field(default_factory=FileRules)
     workers: int = 0  # parsing processes; 0 means as many as there are cores
+    defines: tuple[str, ...] = ()  # macros given on the command line of the compiler, as -DNAME=VALUE
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = perf_counter  # seconds
 
@@ -133,10 +139,13 @@ class _Run:
         self._skipped += found.skipped
         self._problems += found.problems
         if table.meta().get("facts") != str(FACTS_VERSION):
-            table.distrust_files({"facts": str(FACTS_VERSION)})
+            table.distrust_files({"facts": str(FACTS_VERSION), "macros": ""})  # what was learnt too
         known = table.known_files()
-        todo = _todo(found, known, int(table.meta().get("trusted_ns", "0")))
+        trusted_before_ns = int(table.meta().get("trusted_ns", "0"))
         gone = sorted(set(known) - {candidate.path for candidate in found.candidates})
+        macros = self._learn_macros(root, _todo(found, known, trusted_before_ns), gone)
+        known = table.known_files()  # those that hold a macro of another meaning are no longer trusted
+        todo = _todo(found, known, trusted_before_ns)
         commit, dirty = history.head(root)
         self._lap("scan", started)
 
@@ -145,7 +154,7 @@ class _Run:
             table.remove(gone)
         removed = len(gone)
         if todo:
-            removed += self._parse_and_write(root, todo, known)
+            removed += self._parse_and_write(_Parser(root, self._options.rules, macros), todo, known)
         table.set_meta(
             {
                 "commit": commit or "",
@@ -176,14 +185,36 @@ class _Run:
             notes=tuple(self._notes),
         )
 
-    def _parse_and_write(self, root: Path, todo: Sequence[Candidate], known: dict[str, KnownFile]) -> int:
+    def _learn_macros(self, root: Path, todo: Sequence[Candidate], gone: Sequence[str]) -> Macros:
+        """What the macros of the tree mean, as it is now. Files that this concerns are no longer trusted afterwards."""
+        table = self._index.macros
+        given = [macro for macro in map(from_flag, self._options.defines) if macro is not None]
+        now: dict[str, tuple[MacroDefinition, ...]] = {path: () for path in gone}
+        now[COMMAND_LINE] = tuple(sorted(set(given)))
+        for candidate in todo:
+            if candidate.language is Language.CPP:
+                source = read(root, candidate, self._options.rules)
+                text = source.text if isinstance(source, SourceFile) else ""
+                now[candidate.path] = definitions(text.encode("utf-8", "surrogatepass"))
+        before = table.definitions()
+        changed = {path: macros for path, macros in now.items() if macros != before.get(path, ())}
+        noted = table.knowledge()
+        if noted and not changed:
+            return Macros.loads(noted)
+        everything = chain.from_iterable({**before, **now}.values())
+        learnt = learn(MacroDefinition(*macro) for macro in everything)
+        known_before = Macros.loads(noted) if noted else BUILTIN
+        table.replace(changed, learnt.dumps(), changed_meanings(known_before, learnt))
+        return learnt
+
+    def _parse_and_write(self, parser: "_Parser", todo: Sequence[Candidate], known: dict[str, KnownFile]) -> int:
         """Writes what changed. Returns how many files turned out to be no longer indexable."""
         tasks = _tasks(todo, known)
         small = sum(candidate.size for candidate in todo) <= INLINE_BYTES
         outcomes: Generator[_Outcome, None, None] = (
-            (outcome for task in tasks for outcome in _parse_task(root, task, self._options.rules))
+            (outcome for task in tasks for outcome in parser.parse(task))
             if small
-            else _parse_elsewhere(root, tasks, self._options)
+            else _parse_elsewhere(parser, tasks, self._options.workers)
         )
         with closing(outcomes):  # its processes end here, whatever happens, and not when the garbage is collected
             lost = self._write(outcomes, len(todo))
@@ -270,9 +301,9 @@ class _Run:
         self._stages.append(StageTime(stage, round(self._options.clock() - started, 3)))
 
 
-def parse_file(source: SourceFile) -> tuple[ParsedFile, tuple[Chunk, ...]]:
+def parse_file(source: SourceFile, macros: Macros = BUILTIN) -> tuple[ParsedFile, tuple[Chunk, ...]]:
     """A file's facts and chunks, whatever its language. Never raises on its text."""
-    parsed = cpp.parse(source) if source.language is Language.CPP else documents.parse_document(source)
+    parsed = cpp.parse(source, macros) if source.language is Language.CPP else documents.parse_document(source)
     return parsed, chunking.chunk(source, parsed)
 
 
@@ -301,17 +332,25 @@ def embedded_text(chunk: Chunk) -> str:
     return f"{rest[0] if rest else path}\n{chunk.text}"
 
 
-def _parse_task(root: Path, task: _Task, rules: FileRules) -> list[_Outcome]:
-    outcomes: list[_Outcome] = []
-    for candidate, digest in task:
-        source = read(root, candidate, rules)
-        if not isinstance(source, SourceFile):
-            outcomes.append(source)
-        elif source.digest == digest:
-            outcomes.append(_Touched(source.path, source.size, source.mtime_ns))
-        else:
-            outcomes.append(rows_of(source, *parse_file(source)))
-    return outcomes
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    """All that parsing needs beside the files: handed once to each process."""
+
+    root: Path
+    rules: FileRules
+    macros: Macros
+
+    def parse(self, task: _Task) -> list[_Outcome]:
+        outcomes: list[_Outcome] = []
+        for candidate, digest in task:
+            source = read(self.root, candidate, self.rules)
+            if not isinstance(source, SourceFile):
+                outcomes.append(source)
+            elif source.digest == digest:
+                outcomes.append(_Touched(source.path, source.size, source.mtime_ns))
+            else:
+                outcomes.append(rows_of(source, *parse_file(source, self.macros)))
+        return outcomes
 
 
 def _tasks(todo: Sequence[Candidate], known: dict[str, KnownFile]) -> list[_Task]:
@@ -328,30 +367,30 @@ def _tasks(todo: Sequence[Candidate], known: dict[str, KnownFile]) -> list[_Task
     return [*tasks, tuple(current)] if current else tasks
 
 
-def _parse_elsewhere(root: Path, tasks: Sequence[_Task], options: Options) -> Generator[_Outcome, None, None]:
+def _parse_elsewhere(parser: _Parser, tasks: Sequence[_Task], workers: int) -> Generator[_Outcome, None, None]:
     """Parses in spawned processes. A parser that kills its process costs one file: what was under way with it is tried
     again file by file, and the rest goes on as before.
     """
     left = list(reversed(tasks))
     while left:
-        for task in (yield from _parse_side_by_side(root, left, options)):
-            yield from _parse_one_by_one(root, task, options.rules)
+        for task in (yield from _parse_side_by_side(parser, left, workers)):
+            yield from _parse_one_by_one(parser, task)
 
 
-def _parse_side_by_side(root: Path, left: list[_Task], options: Options) -> Generator[_Outcome, None, list[_Task]]:
+def _parse_side_by_side(parser: _Parser, left: list[_Task], workers: int) -> Generator[_Outcome, None, list[_Task]]:
     """Takes tasks off the end of ``left``, no more than are worked on, so that memory stays flat.
 
     Ends when none is left or a process died; returns the tasks that were under way then.
     """
-    workers = max(1, min(options.workers or os.cpu_count() or 1, len(left)))
+    workers = max(1, min(workers or os.cpu_count() or 1, len(left)))
     under_way: dict[Future[list[_Outcome]], _Task] = {}
     crashed: list[_Task] = []
-    with _pool(workers) as pool:
+    with _pool(workers, parser) as pool:
         while (left and not crashed) or under_way:
             while left and len(under_way) < 2 * workers and not crashed:
                 task = left.pop()
                 try:
-                    under_way[_submit(pool, root, task, options.rules)] = task
+                    under_way[_submit(pool, task)] = task
                 except BrokenProcessPool:
                     crashed.append(task)
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
@@ -365,29 +404,44 @@ def _parse_side_by_side(root: Path, left: list[_Task], options: Options) -> Gene
     return crashed
 
 
-def _parse_one_by_one(root: Path, task: _Task, rules: FileRules) -> Iterator[_Outcome]:
+def _parse_one_by_one(parser: _Parser, task: _Task) -> Iterator[_Outcome]:
     left = list(reversed(task))
     while left:
-        with _pool(1) as pool:
+        with _pool(1, parser) as pool:
             alive = True
             while left and alive:
                 entry = left.pop()
                 try:
-                    outcomes = _submit(pool, root, (entry,), rules).result()
+                    outcomes = _submit(pool, (entry,)).result()
                 except BrokenProcessPool:
                     outcomes = [Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")]
                     alive = False
                 yield from outcomes
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+_parser_of_this_process: _Parser | None = None
+
+
+def _pool(workers: int, parser: _Parser) -> ProcessPoolExecutor:
     # Spawned, because a fork would copy Chroma's and onnxruntime's threads in the middle of what they do.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_the_parent)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(parser,))
 
 
-def _submit(pool: ProcessPoolExecutor, root: Path, task: _Task, rules: FileRules) -> Future[list[_Outcome]]:
+def _begin(parser: _Parser) -> None:
+    """The macros of a large tree weigh more than a task, so each process gets them once."""
+    global _parser_of_this_process  # noqa: PLW0603 - the one place that a process of a pool can keep something
+    _parser_of_this_process = parser
+    _follow_the_parent()
+
+
+def _parse_here(task: _Task) -> list[_Outcome]:
+    assert _parser_of_this_process is not None
+    return _parser_of_this_process.parse(task)
+
+
+def _submit(pool: ProcessPoolExecutor, task: _Task) -> Future[list[_Outcome]]:
     with _interrupts_held_back():
-        return pool.submit(_parse_task, root, task, rules)
+        return pool.submit(_parse_here, task)
 
 
 @contextmanager

@@ -48,8 +48,8 @@ CREATE INDEX links_by_target ON links(target);
 CREATE TABLE dependencies(name TEXT NOT NULL, file INTEGER NOT NULL, PRIMARY KEY(name, file)) WITHOUT ROWID;
 CREATE INDEX dependencies_by_file ON dependencies(file);
 CREATE TABLE unlinked(file INTEGER PRIMARY KEY);
-CREATE TABLE macros(file INTEGER NOT NULL, name TEXT NOT NULL, parameters TEXT, body TEXT NOT NULL);
-CREATE INDEX macros_by_file ON macros(file);
+CREATE TABLE macros(path TEXT NOT NULL, name TEXT NOT NULL, parameters TEXT, body TEXT NOT NULL);
+CREATE INDEX macros_by_path ON macros(path);
 CREATE TABLE chunks(
     rowid INTEGER PRIMARY KEY, file INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, first_line INTEGER NOT NULL,
     last_line INTEGER NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, symbol TEXT, words_digest BLOB NOT NULL);
