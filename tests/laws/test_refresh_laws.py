@@ -38,6 +38,11 @@ BLOCKS = st.one_of(
     st.builds("// {0} and {0} again, at length.\n".format, NAMES).map(lambda line: line * 25),
     # The comment stands in chunks of its own, and is a word of the function's chunk nonetheless.
     st.builds(lambda name, other: f"/// {name}, at great length.\n" * 190 + _function(name, other, 1), NAMES, NAMES),
+    # How a file is read depends on what other files define.
+    st.sampled_from(["#define API\n", "#define API __attribute__((weak))\n", "#define API(x) x\n", "#undef API\n"]),
+    st.sampled_from(["#define BEGIN_NS namespace inner {\n#define END_NS }\n", "#define BEGIN_NS\n#define END_NS\n"]),
+    st.builds("class API {} {{\n  API void {}();\n}};\n".format, NAMES, NAMES),
+    st.builds("BEGIN_NS\nvoid {}(int x) {{ {}(x); }}\nEND_NS\n".format, NAMES, NAMES),
     st.sampled_from(["}\n", "{\n", "namespace n {\n", "# Heading\n", '#include "b.h"\n', "#define MACRO(x) x\n"]),
 )
 TEXTS = st.lists(BLOCKS, max_size=6).map("".join)

@@ -71,6 +71,7 @@ def contents(index: Index) -> dict[str, object]:
         "edges": list(index.facts.all_edges()),
         "chunks": chunks,
         "problems": table.problems(),
+        "macros": (index.macros.definitions(), index.macros.knowledge()),
         "text": {word: index.text.search(word, 20) for word in [*asked, " ".join(asked[:5])]},
         "weights": index.text.term_weights(" ".join(asked)),
         "vectors": {
