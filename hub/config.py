@@ -36,6 +36,9 @@ class Settings:
     index_generated: bool = False
     index_exclude: tuple[str, ...] = ()
     index_workers: int = 0
+    compiler_commands: str = "auto"  # auto | none | path of a compile_commands.json
+    compiler_seconds: int = 60  # a unit
+    compiler_megabytes: int = 2_048  # a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ SETTINGS = (
     _Setting("index_generated", "index", "generated"),
     _Setting("index_exclude", "index", "exclude"),
     _Setting("index_workers", "index", "workers"),
+    _Setting("compiler_commands", "compiler", "commands"),
+    _Setting("compiler_seconds", "compiler", "seconds", least=1),
+    _Setting("compiler_megabytes", "compiler", "megabytes", least=64),
 )
 
 

@@ -3,6 +3,7 @@
 HubError
 ├── SettingsError          a setting is wrong
 ├── WorkspaceError         no such workspace, or none yet
+├── ChangeError            a change cannot be read: no such revision, a diff too large
 └── BackendError           the language model did not answer as it should
     ├── BackendUnavailable     it is not there: not running, not installed
     ├── ModelMissing           it runs, but not this model
@@ -27,6 +28,10 @@ class SettingsError(HubError):
 
 class WorkspaceError(HubError):
     """No such workspace, or none yet."""
+
+
+class ChangeError(HubError):
+    """A change cannot be read: no such revision, a diff too large."""
 
 
 class BackendError(HubError):

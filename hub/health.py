@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 
 from hub import indexing, wiring
@@ -55,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding("python", Grade.OK, sys.version.split()[0])
     yield _sqlite()
     yield _git()
+    yield _clang()
     yield _folder(settings.data)
     yield _guarded("embeddings", lambda: _embeddings(settings))
     yield _guarded("language model", lambda: _language_model(settings))
@@ -166,6 +168,14 @@ def _git() -> Finding:
     return Finding("git", Grade.OK, git)
 
 
+def _clang() -> Finding:
+    try:
+        return Finding("libclang", Grade.OK, metadata.version("libclang"))
+    except metadata.PackageNotFoundError:
+        hint = "pip install 'code-knowledge-hub[clang]', and a compile_commands.json makes edges exact."
+        return Finding("libclang", Grade.WARNING, "not installed: facts come from the parser alone", hint)
+
+
 def _folder(path: Path) -> Finding:
     if not path.exists():
         return Finding("data folder", Grade.OK, f"{path} (will be made)")
@@ -206,7 +216,14 @@ def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Fi
         source = indexing.embedder_source(settings)
         waiting = index.table.waiting(source.name) if source else 0
         depth = index.table.outbox_depth()
+        confirmed = index.compiled.coverage()
     detail = f"{counts.files} files, {counts.symbols} symbols, {counts.chunks} chunks of {workspace.root}"
+    if confirmed.units:
+        share = confirmed.functions / max(1, confirmed.functions_in_tree)
+        detail += (
+            f"; the compiler has confirmed {confirmed.files} of {confirmed.files_in_tree} files and {share:.0%} of the"
+            f" functions ({confirmed.units} units, {confirmed.broken} with errors, {confirmed.failed} without result)"
+        )
     if not workspace.root.is_dir():
         return Finding(subject, Grade.WARNING, f"its tree {workspace.root} is gone", "Index it again from where it is.")
     if waiting or depth:

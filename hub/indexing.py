@@ -6,12 +6,15 @@ from pathlib import Path
 
 from hub import wiring
 from hub.config import Settings
+from hub.errors import SettingsError
 from indexer import embedding
+from indexer.compiler import CompilerOptions, Limits, confirm, defines, find_commands, read_commands, retract
 from indexer.errors import EmbedderError, TreeError
 from indexer.files import FileRules, check_root
 from indexer.index import Index, Workspace
-from indexer.model import IndexReport
+from indexer.model import Confirmation, IndexReport
 from indexer.pipeline import EmbedderSource, Options, Progress, refresh
+from indexer.relinking import relink
 
 
 def index_tree(
@@ -33,13 +36,67 @@ def index_tree(
 
 
 def refresh_as_set(index: Index, settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> IndexReport:
-    """Refreshes as the settings say. An embedder that does not answer costs the vectors for now, and leaves a note."""
+    """Refreshes as the settings say, then lets the compiler confirm what it can.
+
+    An embedder that does not answer costs the vectors for now, and leaves a note. Raises SettingsError for a
+    compile_commands.json that was named and is not there.
+    """
+    options = index_options(settings, index.root)
     try:
         source = embedder_source(settings)
     except EmbedderError as error:
-        report = refresh(index, index_options(settings), None, progress, cancelled)
-        return replace(report, notes=(*report.notes, f"No vectors for now: {error.message} {error.hint}"))
-    return refresh(index, index_options(settings), source, progress, cancelled)
+        report = refresh(index, options, None, progress, cancelled)
+        report = replace(report, notes=(*report.notes, f"No vectors for now: {error.message} {error.hint}"))
+    else:
+        report = refresh(index, options, source, progress, cancelled)
+    confirmation = _confirm(index, settings, progress, cancelled)
+    if confirmation is None:
+        return report
+    return replace(report, confirmation=confirmation, notes=(*report.notes, *confirmation.notes))
+
+
+def _confirm(
+    index: Index, settings: Settings, progress: Progress, cancelled: Callable[[], bool]
+) -> Confirmation | None:
+    """Lets the compiler confirm what it can, or takes back what it said before of files that have changed since."""
+    commands = commands_of(settings, index.root)
+    if commands is None and not index.compiled.coverage().units:
+        return None
+    options = CompilerOptions(
+        commands,
+        Limits(settings.index_workers, settings.compiler_seconds, settings.compiler_megabytes << 20),
+    )
+    report = None
+    try:
+        if settings.compiler_commands == "none":
+            retract(index, options)
+        else:
+            report = confirm(index, options, progress, cancelled)
+    finally:  # what was finished before a stop is linked too
+        relink(index.links, settings.index_workers, lambda done, total: progress("link", done, total), lambda: None)
+    if report is None:
+        return None
+    return Confirmation(
+        units=report.units,
+        read=report.done,
+        broken=report.broken,
+        failed=report.failed,
+        files=report.files_confirmed,
+        problems=report.problems,
+        notes=report.notes,
+    )
+
+
+def commands_of(settings: Settings, root: Path) -> Path | None:
+    """The compile_commands.json to read. Raises SettingsError when one is named that is not there."""
+    if settings.compiler_commands == "none":
+        return None
+    if settings.compiler_commands == "auto":
+        return find_commands(root)
+    path = Path(settings.compiler_commands).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"{path} is no file.", "Check `compiler.commands`; `auto` looks where builds put it.")
+    return path
 
 
 def size_bound(settings: Settings) -> int | None:
@@ -47,8 +104,11 @@ def size_bound(settings: Settings) -> int | None:
     return settings.index_max_megabytes << 20 or None
 
 
-def index_options(settings: Settings) -> Options:
-    return Options(file_rules(settings), settings.index_workers)
+def index_options(settings: Settings, root: Path) -> Options:
+    """The macros that the compiler is given on its command line count as macros of the tree."""
+    commands = commands_of(settings, root)
+    given = defines(read_commands(commands, root)) if commands else ()
+    return Options(file_rules(settings), settings.index_workers, given)
 
 
 def file_rules(settings: Settings) -> FileRules:

@@ -1,14 +1,16 @@
-"""Answers questions about one workspace: search, symbols, relations, and ask. Knows nothing of who asks or how."""
+"""Answers questions about one workspace: search, symbols, relations, impact, ask. Knows nothing of who asks or how."""
 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from time import perf_counter
 
-from hub import answering, tables
+from hub import answering, impact, tables
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.confidence import assess
 from hub.errors import BackendError, PromptTooLong
+from hub.impact import Impact
 from hub.model import (
     Answer,
     Backend,
@@ -27,15 +29,15 @@ from hub.model import (
 from hub.prompting import assemble
 from hub.retrieval import Retrieval, is_bare_name, retrieve, understand
 from indexer.errors import EmbedderError
-from indexer.index import Index
-from indexer.model import Edge, Embedder, ReferenceKind, Span, Stamp, Symbol
+from indexer.index import FoundSymbols, Index, Match, Reach, Relative, Step, order_of
+from indexer.model import Edge, Embedder, Provenance, ReferenceKind, Span, Stamp, Symbol, SymbolId, SymbolKind
 
 READ_HITS = 40  # hits offered to the prompt; 10 to 200
 WIDE_PROMPT_TOKENS = 49_152  # of tier "wide": 32K to 64K, the lengths that models still read well (RULER)
 CALLS = (ReferenceKind.CALL, ReferenceKind.MACRO)
-USES = (*CALLS, ReferenceKind.TYPE, ReferenceKind.BASE)
+USES = (*CALLS, ReferenceKind.TYPE, ReferenceKind.BASE, ReferenceKind.NAME)
 MOST_NAMESAKES = 200
-
+CLASSES = (SymbolKind.CLASS, SymbolKind.STRUCT, SymbolKind.UNION)
 
 _TIERS = {None, Tier.EXACT, Tier.RAG, Tier.WIDE}
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
@@ -58,11 +60,58 @@ class SearchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a long answer is wanted."""
+
+    limit: int | None = None  # None: all of it
+    offset: int = 0
+
+
+EVERYTHING = Page()
+
+
+@dataclass(frozen=True, slots=True)
 class Relations:
     """Edges of all symbols that a name may mean. ``symbols`` is empty when the tree has only uses of it."""
 
     symbols: tuple[Symbol, ...]
-    edges: tuple[Edge, ...]
+    steps: tuple[Step, ...]  # of the page asked for
+    total: int
+    offset: int = 0
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return tuple(step.edge for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTree:
+    """One class with what it derives from and what derives from it."""
+
+    symbol: Symbol
+    bases: tuple[Relative, ...]
+    derived: tuple[Relative, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the methods of a name override, and what overrides them."""
+
+    symbols: tuple[Symbol, ...]
+    overridden: tuple[Edge, ...]  # of the page asked for, which these come first in
+    overriding: tuple[Edge, ...]
+    total: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Includes:
+    """The includes of a file, or those of it. ``path`` is None where the tree has no such file."""
+
+    path: str | None
+    steps: tuple[Step, ...]  # of the page asked for
+    total: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +148,11 @@ class Service:
         self._options = options
         self._clock = clock
 
+    @property
+    def root(self) -> Path:
+        """The folder whose tree is indexed."""
+        return self._index.root
+
     def close(self) -> None:
         if self._backend:
             self._backend.close()
@@ -124,17 +178,81 @@ class Service:
         """Symbols of a name as a developer types it, the fullest match first."""
         return self._index.facts.symbols_named(name, limit)
 
-    def references(self, name: str) -> Relations:
-        """Every use that may mean the name: calls, types, bases, macros."""
-        return self._uses(name, USES)
+    def find(self, name: str, page: Page, how: Match | None = None, kinds: tuple[SymbolKind, ...] = ()) -> FoundSymbols:
+        """Symbols of a typed name, or else what is like it; says which. Raises QuestionError."""
+        limit = MOST_NAMESAKES if page.limit is None else page.limit
+        return self._index.facts.find(name, limit, page.offset, how, kinds)
 
-    def callers(self, name: str) -> Relations:
-        return self._uses(name, CALLS)
+    def references(self, name: str, page: Page = EVERYTHING) -> Relations:
+        """Every use that may mean the name: calls, types, bases, macros, and names in expressions."""
+        symbols = self._meant(name)
+        if not symbols:
+            return self._outside(name, USES, page)
+        facts = self._index.facts
+        targets = {symbol.id: symbol.name for symbol in symbols}
+        edges = set(facts.edges(facts.uses_of(targets, USES) + facts.guesses_at(targets, USES)))
+        steps = [Step(edge) for edge in sorted(edges, key=_surest_first)]
+        told = {(edge.path, edge.line) for edge in edges if edge.kind in (ReferenceKind.NAME, ReferenceKind.CALL)}
+        mentions = self._index.mentions.of(symbols)
+        steps += [Step(mention.edge) for mention in mentions if (mention.edge.path, mention.edge.line) not in told]
+        return _paged(symbols, steps, page)
 
-    def callees(self, name: str) -> Relations:
-        """What the functions of this name call."""
-        symbols = self.symbols(name, MOST_NAMESAKES)
-        return Relations(tuple(symbols), _merged(self._index.facts.edges_from(s, CALLS) for s in _distinct(symbols)))
+    def callers(self, name: str, reach: Reach = Reach(), page: Page = EVERYTHING) -> Relations:  # noqa: B008 - frozen
+        """What calls the functions of this name, and what calls that, to the depth asked for."""
+        symbols = self._meant(name)
+        if not symbols:
+            return self._outside(name, CALLS, page)
+        return _paged(symbols, self._index.graph.callers([symbol.id for symbol in symbols], reach), page)
+
+    def callees(self, name: str, reach: Reach = Reach(), page: Page = EVERYTHING) -> Relations:  # noqa: B008 - frozen
+        """What the functions of this name call, and what that calls, to the depth asked for."""
+        symbols = self._meant(name)
+        return _paged(symbols, self._index.graph.callees([symbol.id for symbol in symbols], reach), page)
+
+    def hierarchy(self, name: str) -> tuple[ClassTree, ...]:
+        """The classes of this name, each with its bases and what derives from it."""
+        lineage = self._index.graph.lineage
+        classes = [symbol for symbol in self.symbols(name, MOST_NAMESAKES) if symbol.kind in CLASSES]
+        return tuple(ClassTree(s, lineage.bases(s), lineage.derived(s)) for s in _distinct(classes))
+
+    def overrides(self, name: str, page: Page = EVERYTHING) -> Overrides:
+        """What the methods of this name override, and what overrides them, through all generations."""
+        lineage = self._index.graph.lineage
+        kinds = (SymbolKind.METHOD, SymbolKind.DESTRUCTOR)
+        symbols = [symbol for symbol in self.symbols(name, MOST_NAMESAKES) if symbol.kind in kinds]
+        ids = {symbol.id for symbol in symbols}
+        up = [Step(edge) for edge in lineage.edges(lineage.overrides_of(ids))]
+        down = [Step(edge) for edge in lineage.edges(lineage.overriders_of(ids))]
+        shown = _part(up + down, page)
+        first = max(0, len(up) - page.offset)
+        edges = tuple(step.edge for step in shown)
+        return Overrides(tuple(symbols), edges[:first], edges[first:], len(up) + len(down), page.offset)
+
+    def includes(self, file: str, depth: int = 1, page: Page = EVERYTHING) -> Includes:
+        """What a file includes, given by its path or the end of it. Raises QuestionError where several are meant."""
+        return self._included(file, page, lambda path: self._index.graph.includes(path, depth))
+
+    def included_by(self, file: str, depth: int = 1, page: Page = EVERYTHING) -> Includes:
+        """What includes a file, as ``includes``."""
+        return self._included(file, page, lambda path: self._index.graph.included_by(path, depth))
+
+    def impact_of(self, names: Iterable[str], depth: int) -> Impact:
+        """What a change of these symbols reaches. A name that nothing has is noted."""
+        symbols: list[Symbol] = []
+        notes = []
+        for name in names:
+            found = self._meant(name)
+            symbols += found
+            if not found:
+                notes.append(f"Nothing is named {name}.")
+        found_impact = impact.of_symbols(self._index, list(dict.fromkeys(symbols)), depth)
+        return replace(found_impact, notes=(*notes, *found_impact.notes))
+
+    def impact_of_diff(self, diff: str, depth: int) -> Impact:
+        """What the changes of a unified diff reach, where its new side is the tree as indexed. Raises ChangeError."""
+        found = impact.of_diff(self._index, diff, depth)
+        indexed = [path for path in found.files if self._index.table.known_file(path)]
+        return replace(found, notes=(*found.notes, *self._notes_on_age(indexed)))
 
     def ask(self, question: str, tier: Tier | None = None, on_event: Callable[[Event], None] = ignore_event) -> Answer:
         """Answers within a tier (exact, rag or wide), or chooses one when it is None. Declines rather than guess.
@@ -197,11 +315,23 @@ class Service:
             return None, [f"Searched without vectors: there are none of {self._embedder.name}. Run `codehub index`."]
         return self._embedder, []
 
-    def _uses(self, name: str, kinds: tuple[ReferenceKind, ...]) -> Relations:
+    def _meant(self, name: str) -> list[Symbol]:
+        """The symbols of a name, and the constructors of those that are classes."""
         symbols = self.symbols(name, MOST_NAMESAKES)
-        if not symbols:
-            return Relations((), tuple(self._index.facts.edges_by_name(name, kinds)))
-        return Relations(tuple(symbols), _merged(self._index.facts.edges_to(s, kinds) for s in _distinct(symbols)))
+        classes = {symbol.qualified_name: symbol.name for symbol in symbols if symbol.kind in CLASSES}
+        if not classes:
+            return symbols
+        made = self._index.facts.names.of_names(classes.values(), (SymbolKind.CONSTRUCTOR,))
+        return list(dict.fromkeys([*symbols, *(symbol for symbol in made if symbol.scope in classes)]))
+
+    def _outside(self, name: str, kinds: tuple[ReferenceKind, ...], page: Page) -> Relations:
+        """The uses of a name that the tree does not declare."""
+        return _paged((), [Step(edge) for edge in self._index.facts.edges_by_name(name, kinds)], page)
+
+    def _included(self, file: str, page: Page, look: Callable[[str], list[Step]]) -> Includes:
+        path = self._index.graph.file(file)
+        steps = look(path) if path else []
+        return Includes(path, _part(steps, page), len(steps), page.offset)
 
     def _from_tables(self, question: str, tell: Callable[[Event], None]) -> _Outcome | None:
         query = understand(question)
@@ -284,10 +414,20 @@ def _declined(confidence: Confidence, tell: Callable[[Event], None]) -> _Outcome
 
 
 def _distinct(symbols: Iterable[Symbol]) -> list[Symbol]:
-    """One symbol for each id: a declaration and its definition have the same edges."""
-    return list({symbol.id: symbol for symbol in symbols}.values())
+    """The first symbol of each id: a declaration and its definition have the same edges."""
+    found: dict[SymbolId, Symbol] = {}
+    for symbol in symbols:
+        found.setdefault(symbol.id, symbol)
+    return list(found.values())
 
 
-def _merged(groups: Iterable[list[Edge]]) -> tuple[Edge, ...]:
-    edges = {edge for group in groups for edge in group}
-    return tuple(sorted(edges, key=lambda e: (e.path, e.line, e.kind, e.inside, e.target, e.how)))
+def _surest_first(edge: Edge) -> tuple[object, ...]:
+    return (edge.how is Provenance.BY_NAME, *order_of(edge))
+
+
+def _part(steps: list[Step], page: Page) -> tuple[Step, ...]:
+    return tuple(steps[page.offset :] if page.limit is None else steps[page.offset : page.offset + page.limit])
+
+
+def _paged(symbols: Iterable[Symbol], steps: list[Step], page: Page) -> Relations:
+    return Relations(tuple(symbols), _part(steps, page), len(steps), page.offset)

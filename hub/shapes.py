@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from hub.impact import GROUPS, Impact, Reached
 from hub.model import Answer, Citation, Confidence, Hit
-from hub.service import Relations, SearchResult
-from indexer.model import Edge, IndexReport, Stamp, Symbol
+from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult
+from indexer.index import FoundSymbols, Relative, Step
+from indexer.model import Confirmation, Edge, IndexReport, Stamp, Symbol
 
 Json = dict[str, Any]
 
@@ -62,6 +64,21 @@ def symbol_shape(symbol: Symbol) -> Json:
         "last_line": symbol.span.last_line,
         "is_definition": symbol.is_definition,
         "doc": symbol.doc,
+        "line": symbol.line or symbol.span.first_line,
+        "declared_type": symbol.type,
+        "parameters": list(symbol.parameters),
+        "bases": list(symbol.bases),
+        "traits": [trait.value for trait in symbol.traits],
+        "access": symbol.access.value if symbol.access else None,
+    }
+
+
+def found_shape(found: FoundSymbols, offset: int) -> Json:
+    return {
+        "match": found.match.value if found.match else None,
+        "symbols": [symbol_shape(symbol) for symbol in found.symbols],
+        "total": found.total,
+        "offset": offset,
     }
 
 
@@ -73,13 +90,96 @@ def edge_shape(edge: Edge) -> Json:
         "inside": edge.inside,
         "target": edge.target,
         "how": edge.how.value,
+        "target_id": edge.target_id,
+        "inside_id": edge.inside_id,
+        "candidates": list(edge.candidates),  # of a guess with several; the first few
+        "candidate_count": edge.candidate_count,
     }
+
+
+def step_shape(step: Step) -> Json:
+    return {**edge_shape(step.edge), "depth": step.depth, "via": list(step.via)}
 
 
 def relations_shape(relations: Relations) -> Json:
     return {
         "symbols": [symbol_shape(symbol) for symbol in relations.symbols],
-        "edges": [edge_shape(edge) for edge in relations.edges],
+        "edges": [step_shape(step) for step in relations.steps],
+        "total": relations.total,
+        "offset": relations.offset,
+    }
+
+
+def hierarchy_shape(trees: Iterable[ClassTree]) -> Json:
+    return {
+        "classes": [
+            {
+                "symbol": symbol_shape(tree.symbol),
+                "bases": [_relative_shape(relative) for relative in tree.bases],
+                "derived": [_relative_shape(relative) for relative in tree.derived],
+            }
+            for tree in trees
+        ]
+    }
+
+
+def _relative_shape(relative: Relative) -> Json:
+    return {
+        "name": relative.name,
+        "id": relative.id,
+        "path": relative.path,
+        "line": relative.line,
+        "how": relative.how.value,
+        "repeated": relative.repeated,
+        "relatives": [_relative_shape(inner) for inner in relative.relatives],
+    }
+
+
+def overrides_shape(overrides: Overrides) -> Json:
+    return {
+        "symbols": [symbol_shape(symbol) for symbol in overrides.symbols],
+        "overrides": [edge_shape(edge) for edge in overrides.overridden],
+        "overridden_by": [edge_shape(edge) for edge in overrides.overriding],
+        "total": overrides.total,
+        "offset": overrides.offset,
+    }
+
+
+def includes_shape(includes: Includes) -> Json:
+    return {
+        "path": includes.path,
+        "edges": [{**step_shape(step), "cycle": step.cycle} for step in includes.steps],
+        "total": includes.total,
+        "offset": includes.offset,
+    }
+
+
+def impact_shape(impact: Impact, limit: int) -> Json:
+    """Everything by group; ``limit`` bounds each group, of which the whole number is told too."""
+    groups = {group: [reached for reached in impact.reached if reached.group == group] for group in GROUPS}
+    tests = [reached for reached in impact.reached if reached.is_test]
+    return {
+        "changed": [symbol_shape(symbol) for symbol in impact.changed],
+        "files": list(impact.files),
+        "reached": {group: [_reached_shape(reached) for reached in found[:limit]] for group, found in groups.items()},
+        "tests": [_reached_shape(reached) for reached in tests[:limit]],
+        "totals": {**{group: len(found) for group, found in groups.items()}, "tests": len(tests)},
+        "notes": list(impact.notes),
+    }
+
+
+def _reached_shape(reached: Reached) -> Json:
+    return {
+        "name": reached.name,
+        "id": reached.id,
+        "path": reached.path,
+        "line": reached.line,
+        "reason": reached.reason,
+        "how": reached.how.value,
+        "depth": reached.depth,
+        "via": list(reached.via),
+        "places": reached.places,
+        "is_test": reached.is_test,
     }
 
 
@@ -90,6 +190,7 @@ def export_shapes(symbols: Iterable[Symbol], edges: Iterable[Edge]) -> Iterable[
     for edge in edges:
         shape = edge_shape(edge)
         shape["source"] = shape.pop("inside") or edge.path
+        shape["source_id"] = shape.pop("inside_id")
         yield {"type": "edge", **shape}
 
 
@@ -122,6 +223,17 @@ def answer_shape(answer: Answer) -> Json:
     }
 
 
+def confirmation_shape(confirmation: Confirmation) -> Json:
+    return {
+        "units": confirmation.units,
+        "read": confirmation.read,
+        "broken": confirmation.broken,
+        "failed": confirmation.failed,
+        "files": confirmation.files,
+        "problems": [{"path": p.path, "line": p.line, "message": p.message} for p in confirmation.problems],
+    }
+
+
 def report_shape(report: IndexReport) -> Json:
     return {
         "workspace": report.workspace,
@@ -139,4 +251,5 @@ def report_shape(report: IndexReport) -> Json:
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "seconds": {stage.stage: stage.seconds for stage in report.stages},
         "notes": list(report.notes),
+        "compiler": confirmation_shape(report.confirmation) if report.confirmation else None,
     }

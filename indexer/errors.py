@@ -7,6 +7,7 @@
     │   ├── SchemaError          it was written by another version
     │   └── FolderFullError      disk or quota is used up
     ├── EmbedderError        the embedding model is missing or does not answer
+    ├── QuestionError        a question about the index cannot be asked like this
     └── Cancelled            the caller asked to stop; finished files are kept
 
 Bad C++ and unreadable files are no errors: they are Problems in the report.
@@ -44,6 +45,10 @@ class FolderFullError(DataFolderError):
 
 class EmbedderError(IndexerError):
     """The embedding model is missing or does not answer."""
+
+
+class QuestionError(IndexerError):
+    """A question about the index cannot be asked like this: a broken pattern, a path that several files have."""
 
 
 class Cancelled(IndexerError):

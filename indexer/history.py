@@ -22,18 +22,42 @@ def head(root: Path) -> tuple[str | None, bool]:
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
     if commit is None:
         return None, False
+    off = _filters_off(root)
+    if off is None:
+        return commit.strip(), True
+    looks = ("--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    changes = _git(root, *off, "--no-optional-locks", "status", *looks, "--", ".")
+    return commit.strip(), bool(changes)
+
+
+def diff(root: Path, revision: str) -> str | None:
+    """How the work tree below the root differs from a revision, as a unified diff with paths relative to the root.
+
+    A renamed file is shown as removed and added. None where git knows no such revision, or no git is there.
+    """
+    if "\0" in revision:
+        return None
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if commit is None:
+        return None
+    filters = _filters_off(root)
+    if filters is None:
+        return None
+    plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all", "--relative")
+    return _git(root, *filters, "--no-optional-locks", "diff", *plain, "--unified=0", commit.strip(), "--", ".")
+
+
+def _filters_off(root: Path) -> tuple[str, ...] | None:
+    """Arguments that switch the repository's own filters off; None where one cannot be."""
     filters = _own_filters(root)
     if any("=" in name for name in filters):  # cannot be switched off on the command line
-        return commit.strip(), True
-    off = [
+        return None
+    return tuple(
         part
         for name in filters
         for key in ("clean=", "process=", "required=false")
         for part in ("-c", f"filter.{name}.{key}")
-    ]
-    looks = ("--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
-    changes = _git(root, *off, "--no-optional-locks", "status", *looks, "--", ".")
-    return commit.strip(), bool(changes)
+    )
 
 
 def _own_filters(root: Path) -> list[str]:

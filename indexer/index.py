@@ -17,9 +17,15 @@ from typing import TYPE_CHECKING, Self
 
 from indexer.errors import DataFolderError, FolderBusyError
 from indexer.model import ChunkId, Stamp, Vector
+from indexer.symbol_table.compiled import CompiledTable
 from indexer.symbol_table.database import Database
-from indexer.symbol_table.facts import Facts
+from indexer.symbol_table.facts import Facts, order_of
+from indexer.symbol_table.graph import DEEPEST, Effect, Graph, Reach, Step
+from indexer.symbol_table.lineage import Relative
+from indexer.symbol_table.links import LinkTable
 from indexer.symbol_table.macros import MacroTable
+from indexer.symbol_table.mentions import Mentions
+from indexer.symbol_table.names import FoundSymbols, Match
 from indexer.symbol_table.table import OutboxEntry, SymbolTable
 from indexer.symbol_table.text import TextSearch
 from indexer.words import query_words, words
@@ -27,7 +33,22 @@ from indexer.words import query_words, words
 if TYPE_CHECKING:
     from indexer.vectors import ChromaVectors, ExactVectors
 
-__all__ = ["DataFolder", "Drift", "Index", "Workspace", "query_words", "words"]
+__all__ = [
+    "DEEPEST",
+    "DataFolder",
+    "Drift",
+    "Effect",
+    "FoundSymbols",
+    "Index",
+    "Match",
+    "Reach",
+    "Relative",
+    "Step",
+    "Workspace",
+    "order_of",
+    "query_words",
+    "words",
+]
 
 DRAIN_BATCH = 100  # entries a step; 64 to 5,461 (Chroma's own limit): small keeps Chroma's journal small
 # Chroma's graph never shrinks; after this share of deletions it is made again. 0.1 to 1.
@@ -130,7 +151,9 @@ class DataFolder:
 
 
 class Index:
-    """An open index. ``facts``, ``text`` and ``table`` read; writing goes through the pipeline and the methods here."""
+    """An open index. Its parts read (``facts``, ``graph``, ``mentions``, ``text``, ``table``); writing goes through the
+    pipeline and the methods here.
+    """
 
     def __init__(self, database: Database, folder: Path, root: Path, *, owner: bool) -> None:
         self._database = database
@@ -142,9 +165,13 @@ class Index:
         self._exact: dict[str, tuple[int, ExactVectors]] = {}  # with the version of the table they were read at
         self._compared: set[str] = set()  # embedders whose Chroma was found complete since it was opened
         self.table = SymbolTable(database)
+        self.compiled = CompiledTable(database)
         self.facts = Facts(database)
+        self.graph = Graph(database, self.facts)
+        self.mentions = Mentions(database, self.facts.names)
         self.text = TextSearch(database)
         self.macros = MacroTable(database)
+        self.links = LinkTable(database)
 
     @classmethod
     def for_writing(cls, data: DataFolder, name: str, root: Path, max_bytes: int | None = None) -> "Index":

@@ -204,6 +204,8 @@ class Edge:
     how: Provenance
     target_id: SymbolId | None = None  # where one symbol is meant
     inside_id: SymbolId | None = None
+    candidates: tuple[str, ...] = ()  # what a use known by name may mean, where that is several; the first few
+    candidate_count: int = 0  # and how many in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,19 @@ class StageTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What the compiler's pass did with the units of a compile_commands.json."""
+
+    units: int
+    read: int  # in this run; the others were known as they are
+    broken: int  # of those read: headers were missing, or flags unknown
+    failed: int  # gave nothing
+    files: int  # of the tree, confirmed by now
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class IndexReport:
     """What one run of indexing did. ``skipped`` holds (path, reason) of the files that were left out on purpose."""
 
@@ -297,6 +312,7 @@ class IndexReport:
     skipped: tuple[tuple[str, str], ...] = ()
     stages: tuple[StageTime, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    confirmation: Confirmation | None = None  # None where the compiler was not asked
 
 
 class Embedder(Protocol):

@@ -1,21 +1,18 @@
-"""Brings an index up to date with its tree: scan, parse in other processes, write in batches, then embed.
+"""Brings an index up to date with its tree: scan, parse in other processes, write in batches, link, then embed.
 
 Text and symbols can be searched as soon as their batch is written; vectors follow. Everything that is finished stays
 finished: a run that was cancelled or killed is continued by the next one. Knows nothing of who asked for it.
 """
 
 import os
-import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from time import perf_counter
 
 from indexer import chunking, cpp, documents, history
@@ -35,12 +32,14 @@ from indexer.model import (
     SourceFile,
     StageTime,
 )
+from indexer.processes import pool, submit
+from indexer.relinking import relink
 from indexer.rows import FileRows, rows_of
 from indexer.symbol_table.table import KnownFile
 
 # Raise it whenever parsing, chunking or splitting into words gives other facts for the same text: every file is then
-# read again. 1: first form.
-FACTS_VERSION = 1
+# read again. 1: first form. 2: types, operands, links and masked macros.
+FACTS_VERSION = 2
 
 TASK_BYTES = 128 << 10  # of source a parsing task: large enough to hide the hand-over, small enough to share evenly
 INLINE_BYTES = 192 << 10  # below this starting processes (0.3 s) costs more than parsing here
@@ -164,6 +163,7 @@ class _Run:
             }
         )
         self._lap("parse and write", started)
+        self._link()
         embedded = self._embed_or_note(source) if source else 0
         self._drain()
         counts = table.counts()
@@ -189,8 +189,8 @@ class _Run:
         """What the macros of the tree mean, as it is now. Files that this concerns are no longer trusted afterwards."""
         table = self._index.macros
         given = [macro for macro in map(from_flag, self._options.defines) if macro is not None]
-        now: dict[str, tuple[MacroDefinition, ...]] = {path: () for path in gone}
-        now[COMMAND_LINE] = tuple(sorted(set(given)))
+        now: dict[str, tuple[MacroDefinition, ...]] = dict.fromkeys(gone, ())
+        now[COMMAND_LINE] = tuple(sorted(set(given), key=repr))
         for candidate in todo:
             if candidate.language is Language.CPP:
                 source = read(root, candidate, self._options.rules)
@@ -252,6 +252,18 @@ class _Run:
         if touched:
             table.touch(touched)
         return lost
+
+    def _link(self) -> None:
+        """What uses mean is worked out after all files are read, for what they mean may stand in any of them."""
+        started = self._options.clock()
+        linked = relink(
+            self._index.links,
+            self._options.workers,
+            lambda done, total: self._progress("link", done, total),
+            lambda: self._stop_if_cancelled(()),
+        )
+        if linked:
+            self._lap("link", started)
 
     def _embed_or_note(self, source: EmbedderSource) -> int:
         """Text and symbols are there already, so a model that does not answer is worth a note, not a failure."""
@@ -385,12 +397,12 @@ def _parse_side_by_side(parser: _Parser, left: list[_Task], workers: int) -> Gen
     workers = max(1, min(workers or os.cpu_count() or 1, len(left)))
     under_way: dict[Future[list[_Outcome]], _Task] = {}
     crashed: list[_Task] = []
-    with _pool(workers, parser) as pool:
+    with pool(workers, _begin, parser) as processes:
         while (left and not crashed) or under_way:
             while left and len(under_way) < 2 * workers and not crashed:
                 task = left.pop()
                 try:
-                    under_way[_submit(pool, task)] = task
+                    under_way[_submit(processes, task)] = task
                 except BrokenProcessPool:
                     crashed.append(task)
             for future in wait(under_way, return_when=FIRST_COMPLETED).done:
@@ -407,12 +419,12 @@ def _parse_side_by_side(parser: _Parser, left: list[_Task], workers: int) -> Gen
 def _parse_one_by_one(parser: _Parser, task: _Task) -> Iterator[_Outcome]:
     left = list(reversed(task))
     while left:
-        with _pool(1, parser) as pool:
+        with pool(1, _begin, parser) as processes:
             alive = True
             while left and alive:
                 entry = left.pop()
                 try:
-                    outcomes = _submit(pool, (entry,)).result()
+                    outcomes = _submit(processes, (entry,)).result()
                 except BrokenProcessPool:
                     outcomes = [Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")]
                     alive = False
@@ -422,16 +434,10 @@ def _parse_one_by_one(parser: _Parser, task: _Task) -> Iterator[_Outcome]:
 _parser_of_this_process: _Parser | None = None
 
 
-def _pool(workers: int, parser: _Parser) -> ProcessPoolExecutor:
-    # Spawned, because a fork would copy Chroma's and onnxruntime's threads in the middle of what they do.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(parser,))
-
-
 def _begin(parser: _Parser) -> None:
     """The macros of a large tree weigh more than a task, so each process gets them once."""
     global _parser_of_this_process  # noqa: PLW0603 - the one place that a process of a pool can keep something
     _parser_of_this_process = parser
-    _follow_the_parent()
 
 
 def _parse_here(task: _Task) -> list[_Outcome]:
@@ -439,34 +445,5 @@ def _parse_here(task: _Task) -> list[_Outcome]:
     return _parser_of_this_process.parse(task)
 
 
-def _submit(pool: ProcessPoolExecutor, task: _Task) -> Future[list[_Outcome]]:
-    with _interrupts_held_back():
-        return pool.submit(_parse_here, task)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """A process begun inside starts with Ctrl-C blocked: the terminal sends it to all, and dying of it while starting
-    would look like a parser that crashed.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _follow_the_parent() -> None:
-    """Leaves Ctrl-C to the parent, and ends with it: a parser waiting for work would outlive a killed parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _submit(processes: ProcessPoolExecutor, task: _Task) -> Future[list[_Outcome]]:
+    return submit(processes, _parse_here, task)

@@ -14,17 +14,17 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A module imports from its own layer's left only; names in one entry are peers and do not meet.
 LAYERS = {
     "indexer": [
-        ["errors", "model", "words"],
+        ["errors", "model", "words", "processes"],
         ["files", "history", "cpp", "documents"],
-        ["chunking", "rows", "embedding", "vectors"],
+        ["chunking", "rows", "embedding", "vectors", "linking"],
         ["symbol_table"],
-        ["index"],
-        ["pipeline"],
+        ["index", "relinking"],
+        ["pipeline", "compiler"],
     ],
     "hub": [
         ["errors", "model"],
         ["config", "retrieval", "prompting"],
-        ["confidence", "grounding", "tables", "backends"],
+        ["confidence", "grounding", "tables", "impact", "backends"],
         ["answering"],
         ["service"],
         ["shapes", "llama"],
@@ -43,6 +43,7 @@ OWNERS = {
     "tree_sitter": "indexer.cpp",
     "tree_sitter_cpp": "indexer.cpp",
     "apsw": "indexer.symbol_table",
+    "clang": "indexer.compiler",
     "sqlite3": "nobody",
     "chromadb": "indexer.vectors",
     "onnxruntime": "indexer.embedding",

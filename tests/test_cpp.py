@@ -1,10 +1,14 @@
 """What the C++ reader finds in small files: the cases stand in cases/cpp_*.md."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from indexer import cpp
-from indexer.model import Language, ParsedFile, ReferenceKind, SourceFile, SymbolId
+from indexer.model import Language, ParsedFile, ReferenceKind, SourceFile, Symbol, SymbolId, SymbolKind
 from tests.support.cases import Case, check, load
+
+CALLABLE = {SymbolKind.FUNCTION, SymbolKind.METHOD, SymbolKind.CONSTRUCTOR, SymbolKind.DESTRUCTOR}
 
 
 def source(text: str, path: str = "a.cc") -> SourceFile:
@@ -22,6 +26,7 @@ def facts(parsed: ParsedFile) -> str:
         kind = "def" if symbol.is_definition else "decl"
         place = f"{symbol.span.first_line}-{symbol.span.last_line}"
         lines.append(f"{symbol.kind} {symbol.qualified_name} #{number} {place} {kind} | {symbol.signature}")
+        lines += [f"  = {details}" for details in [described(symbol)] if details]
         lines.extend(f"    {line}" for line in symbol.doc.split("\n") if symbol.doc)
     for reference in parsed.references:
         inside = f" in {names[reference.inside]}" if reference.inside else ""
@@ -30,9 +35,27 @@ def facts(parsed: ParsedFile) -> str:
     return "".join(line.rstrip() + "\n" for line in lines)
 
 
+def described(symbol: Symbol) -> str:
+    """What a symbol says of itself beside its signature: traits, access, then name=value."""
+    parts: list[str] = [*symbol.traits, *([symbol.access] if symbol.access else [])]
+    if symbol.template_parameters:
+        parts.append(f"template={', '.join(symbol.template_parameters)}")
+    if symbol.bases:
+        parts.append(f"bases={', '.join(symbol.bases)}")
+    if symbol.kind in CALLABLE or symbol.parameters:
+        parts.append(f"parameters=({', '.join(symbol.parameters)})")
+    if symbol.required != len(symbol.parameters):
+        parts.append(f"required={symbol.required}")
+    if symbol.type:
+        parts.append(f"type={symbol.type}")
+    if symbol.line != symbol.span.first_line:
+        parts.append(f"line={symbol.line}")
+    return " ".join(parts)
+
+
 @pytest.mark.parametrize("case", load("cpp_*.md"), ids=lambda case: case.name)
 def test_a_small_file_gives_the_facts_of_its_case(case: Case) -> None:
-    check(case, facts(cpp.parse(source(case.text))))
+    check(case, facts(cpp.parse(source(case.text, "a.c" if case.kind == "c" else "a.cc"))))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +97,60 @@ def test_the_name_of_a_specialisation_is_plain_and_its_id_its_own() -> None:
     symbols = cpp.parse(source(text)).symbols
     assert [symbol.qualified_name for symbol in symbols] == ["hash", "hash::v", "hash", "hash::v"]
     assert len({symbol.id for symbol in symbols}) == 4
+
+
+DECLARATIONS = [case.text for case in load("cpp_functions.md") + load("cpp_types.md") + load("cpp_templates.md")]
+ABOVE = [
+    "\n",
+    "// words\n\n",
+    "int other_one;\n",
+    "void other_two(int a) {\n  a;\n}\n",
+    "namespace other { class X { int y; }; }\n",
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(DECLARATIONS), st.lists(st.sampled_from(ABOVE), min_size=1, max_size=4).map("".join))
+def test_ids_are_stable_under_edits_elsewhere(text: str, above: str) -> None:
+    before = cpp.parse(source(text)).symbols
+    added = len(cpp.parse(source(above)).symbols)
+    after = cpp.parse(source(above + text)).symbols
+    assert [symbol.id for symbol in after[added:]] == [symbol.id for symbol in before]
+    moved = above.count("\n")
+    assert [symbol.line - moved for symbol in after[added:]] == [symbol.line for symbol in before]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "static int f(int a) { return a; }",
+        "static int shared = 1;",
+        "namespace { struct A { void f(); }; }",
+        "namespace n { namespace { void f(); } }",
+        "int main() {}",
+    ],
+)
+def test_what_only_one_file_can_see_has_an_id_of_its_own(text: str) -> None:
+    here, there = (
+        {symbol.id for symbol in cpp.parse(source(text, path)).symbols if symbol.name != "n"}
+        for path in ("a.cc", "b.cc")
+    )
+    assert here
+    assert not here & there
+
+
+def test_what_every_file_can_see_has_one_id() -> None:
+    text = "class A { static int f(); }; inline int g() { return 1; } extern int h; namespace n { void main(); }"
+    assert [s.id for s in cpp.parse(source(text, "a.h")).symbols] == [
+        s.id for s in cpp.parse(source(text, "b.h")).symbols
+    ]
+
+
+def test_local_classes_of_one_name_in_two_overloads_are_two() -> None:
+    text = "void f(int) { struct A { int x; }; }\nvoid f(long) { struct A { int x; }; }\n"
+    symbols = [symbol for symbol in cpp.parse(source(text)).symbols if symbol.name == "A"]
+    assert [symbol.qualified_name for symbol in symbols] == ["f::A", "f::A"]
+    assert len({symbol.id for symbol in symbols}) == 2
 
 
 def test_a_declaration_in_one_file_has_the_id_of_its_definition_in_another() -> None:

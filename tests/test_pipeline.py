@@ -179,7 +179,7 @@ def test_progress_never_goes_back_and_ends_at_its_total(tmp_path: Path) -> None:
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
         assert {whole for _, whole in steps} == {total}
         assert steps[-1][0] == total
-    assert list(dict.fromkeys(name for name, _, _ in told)) == ["scan", "parse", "embed", "vectors"]
+    assert list(dict.fromkeys(name for name, _, _ in told)) == ["scan", "parse", "link", "embed", "vectors"]
 
 
 # Odd files, all in one tree

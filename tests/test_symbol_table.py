@@ -165,10 +165,10 @@ def definition(index: Index, name: str) -> Symbol:
     return index.facts.symbols_named(name, 1)[0]
 
 
-def test_a_qualified_call_is_resolved_and_one_through_an_object_is_a_guess_by_name(index: Index) -> None:
+def test_a_call_is_resolved_by_its_scope_and_by_its_qualifier(index: Index) -> None:
     area = definition(index, "geo::area")
     assert edges(index.facts.edges_to(area, CALLS)) == {
-        ("src/shapes.cc", 7, "geo::Shape::Area", "geo::area", Provenance.BY_NAME),
+        ("src/shapes.cc", 7, "geo::Shape::Area", "geo::area", Provenance.RESOLVED),
         ("src/use.cc", 5, "use", "geo::area", Provenance.RESOLVED),
     }
 
@@ -203,7 +203,8 @@ def test_a_base_class_is_looked_up_from_the_inside_out(index: Index) -> None:
 def test_what_a_function_calls_is_told_with_what_it_rests_on(index: Index) -> None:
     use = definition(index, "use")
     assert edges(index.facts.edges_from(use, CALLS)) == {
-        ("src/use.cc", 4, "use", "geo::Shape::Move", Provenance.BY_NAME),
+        ("src/use.cc", 3, "use", "geo::Shape::Shape", Provenance.RESOLVED),
+        ("src/use.cc", 4, "use", "geo::Shape::Move", Provenance.RESOLVED),
         ("src/use.cc", 5, "use", "geo::area", Provenance.RESOLVED),
     }
 
@@ -215,14 +216,14 @@ def test_a_name_outside_the_tree_is_found_by_its_uses(index: Index) -> None:
     assert index.facts.edges_by_name("mystd::move", CALLS) == []
 
 
-def test_an_include_is_resolved_beside_its_includer_or_guessed_by_its_ending(index: Index) -> None:
+def test_an_include_is_resolved_beside_its_includer_or_below_a_folder_of_the_tree(index: Index) -> None:
     found = {
         (edge.path, edge.line): (edge.target, edge.how)
         for edge in index.facts.all_edges()
         if edge.kind is ReferenceKind.INCLUDE
     }
     assert found == {
-        ("src/shapes.cc", 1): ("include/shapes.h", Provenance.BY_NAME),
+        ("src/shapes.cc", 1): ("include/shapes.h", Provenance.RESOLVED),
         ("src/shapes.cc", 2): ("src/detail/grid.h", Provenance.RESOLVED),
         ("src/shapes.cc", 3): ("vector", Provenance.BY_NAME),
         ("src/use.cc", 1): ("include/shapes.h", Provenance.RESOLVED),

@@ -76,6 +76,7 @@ def test_other_questions_are_left_to_retrieval(question: str) -> None:
 def test_a_name_that_does_not_exist_has_no_answer(index: Index, relation: Relation) -> None:
     assert answer(index, relation, "Vanish") is None
     assert answer(index, relation, "Cache::Increment") is None
+    assert answer(index, relation, "vanish.h") is None
 
 
 @pytest.mark.parametrize("question", ["Where is EvictOldest defined?", "Who calls EvictOldest?", "Who uses Counter?"])
@@ -104,11 +105,11 @@ def test_a_class_is_not_hidden_behind_a_heading_of_its_name(index: Index) -> Non
     assert asked(index, "Where is Limits defined?").citations[0].span.path == "README.md"
 
 
-def test_callers_are_listed_by_place_and_a_call_known_by_name_says_so(index: Index) -> None:
+def test_callers_are_listed_by_place_and_a_call_that_is_resolved_does_not_say_by_name(index: Index) -> None:
     assert asked(index, "Who calls EvictOldest?").text.split("\n") == [
         "app::Cache::EvictOldest is called in 2 places:",
-        "  src/cache.cc:6 app::Cache::~Cache (by name) [1]",
-        "  tests/cache_test.cc:8 app::TestEvictOldest (by name) [2]",
+        "  src/cache.cc:6 app::Cache::~Cache [1]",
+        "  tests/cache_test.cc:8 app::TestEvictOldest [2]",
     ]
 
 
@@ -118,13 +119,60 @@ def test_a_use_that_is_resolved_does_not_say_by_name(index: Index) -> None:
 
 
 def test_a_type_has_uses_though_nothing_calls_it(index: Index) -> None:
-    assert "main [1]" in asked(index, "Who uses Counter?").text
-    assert asked(index, "Who calls Counter?").text.endswith("; nothing in this tree calls it.")
+    assert "main [" in asked(index, "Who uses Counter?").text
+    assert asked(index, "Who calls DBImpl?").text.endswith("; nothing in this tree calls it.")
 
 
 def test_callees_are_named_by_what_they_mean(index: Index) -> None:
-    assert "src/main.cc:5 app::Counter::Increment (by name) [1]" in asked(index, "What does main call?").text
+    assert "src/main.cc:5 app::Counter::Increment [2]" in asked(index, "What does main call?").text
     assert asked(index, "What does WriteError call?").text.endswith("; it calls nothing.")
+
+
+SHAPES: dict[str, str | bytes] = {
+    "shape.h": "struct Shape {\n  virtual double Area() const;\n};\n",
+    "square.cc": '#include "shape.h"\nstruct Square : Shape {\n  double Area() const override;\n};\n'
+    "template <class T> double any(T& t) { return t.Area(); }\n"
+    "double sure(Shape& s) { return s.Area(); }\n",
+}
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    base = tmp_path_factory.mktemp("shapes")
+    index_of(write_tree(base / "tree", SHAPES), base / "data")
+    with Index.for_reading(DataFolder(base / "data"), "w") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    ("question", "lines"),
+    [
+        ("What derives from Shape?", ["Shape is derived from in 1 place:", "  square.cc:2 Square [1]"]),
+        ("which classes inherit from `Shape`?", ["Shape is derived from in 1 place:", "  square.cc:2 Square [1]"]),
+        ("Subclasses of Shape", ["Shape is derived from in 1 place:", "  square.cc:2 Square [1]"]),
+        ("What does Square derive from?", ["Square derives from others in 1 place:", "  square.cc:2 Shape [1]"]),
+        ("base classes of Square", ["Square derives from others in 1 place:", "  square.cc:2 Shape [1]"]),
+        ("What overrides Shape::Area?", ["Shape::Area is overridden in 1 place:", "  square.cc:3 Square::Area [1]"]),
+        (
+            "What does Square::Area override?",
+            ["Square::Area overrides others in 1 place:", "  square.cc:3 Shape::Area [1]"],
+        ),
+        ("What includes shape.h?", ["shape.h is included in 1 place:", "  square.cc:1 file scope [1]"]),
+        ("which files include <shape.h>?", ["shape.h is included in 1 place:", "  square.cc:1 file scope [1]"]),
+        ("What does square.cc include?", ["square.cc includes others in 1 place:", "  square.cc:1 shape.h [1]"]),
+        ("What derives from Square?", ["Square stands at square.cc:2-4 [1]; nothing in this tree derives from it."]),
+        ("What includes square.cc?", ["square.cc [1]: nothing in this tree includes it."]),
+    ],
+)
+def test_questions_about_classes_and_files_are_answered_exactly(shapes: Index, question: str, lines: list[str]) -> None:
+    assert asked(shapes, question).text.split("\n") == lines
+
+
+def test_what_is_sure_comes_before_what_is_known_by_name(shapes: Index) -> None:
+    assert asked(shapes, "Who calls Shape::Area?").text.split("\n")[1:] == [
+        "  square.cc:6 sure [1]",
+        "  square.cc:5 any (by name) [2]",
+    ]
 
 
 def many(tmp_path: Path) -> Path:

@@ -16,7 +16,10 @@ from pathlib import Path
 from hub.errors import HubError
 from indexer.errors import Cancelled, IndexerError
 
-_UPKEEP = {"index", "status", "doctor", "repair"}
+_HOMES = {
+    **dict.fromkeys(("index", "status", "doctor", "repair"), "upkeep"),
+    **dict.fromkeys(("search", "ask", "export"), "reading"),
+}
 DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 
 
@@ -29,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         # Imported here, because --help and a misspelt option need nothing, and looking up needs no parser.
-        commands = import_module("hub.cli.upkeep" if options.command in _UPKEEP else "hub.cli.reading")
-        run: Callable[[argparse.Namespace], int] = getattr(commands, options.command)
+        commands = import_module(f"hub.cli.{_HOMES.get(options.command, 'lookups')}")
+        run: Callable[[argparse.Namespace], int] = getattr(commands, options.command.replace("-", "_"))
         code = run(options)
         sys.stdout.flush()  # here, where a reader that has left is noticed
     except Cancelled as error:
@@ -76,21 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     index = command("index", "index a source tree, or bring its index up to date")
     index.add_argument("path", nargs="?", type=Path, default=Path(), help="the tree (default: the current folder)")
     index.add_argument("--no-vectors", action="store_true", help="text and symbols only")
+    index.add_argument("--no-compiler", action="store_true", help="leave a compile_commands.json unread")
 
     search = command("search", "find code by words, names or meaning")
     search.add_argument("query", nargs="+")
     search.add_argument("--limit", "-n", type=_positive, default=10, metavar="N", help="hits to show (default: 10)")
     search.add_argument("--explain", action="store_true", help="show what each hit's score is made of")
 
-    symbol = command("symbol", "show where a symbol is defined and declared")
-    symbol.add_argument("name", help="such as Get, DBImpl::Get or leveldb::DBImpl::Get")
-    symbol.add_argument("--limit", "-n", type=_positive, default=20, metavar="N", help="symbols to show (default: 20)")
-    for name, summary in (
-        ("references", "show every use of a name"),
-        ("callers", "show what calls a function"),
-        ("callees", "show what a function calls"),
-    ):
-        command(name, summary).add_argument("name")
+    _add_lookups(command)
 
     ask = command("ask", "answer a question about the code, with citations")
     ask.add_argument("question", nargs="+")
@@ -110,6 +106,79 @@ def _parser() -> argparse.ArgumentParser:
     repair = command("repair", "bring the vector index in line with the tables")
     repair.add_argument("--rebuild", action="store_true", help="delete the index and make it again from the tree")
     return parser
+
+
+def _add_lookups(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands that the tables answer alone."""
+    symbol = command("symbol", "show where a symbol is defined and declared")
+    symbol.add_argument("name", help="such as Get, DBImpl::Get, leveldb::DBImpl::Get or 'Get(int)'")
+    ways = symbol.add_mutually_exclusive_group()
+    for way, summary in (
+        ("prefix", "names that begin so"),
+        ("fuzzy", "names that are spelt nearly so"),
+        ("regex", "qualified names in which the pattern is found"),
+    ):
+        ways.add_argument(f"--{way}", dest="match", action="store_const", const=way, help=summary)
+    symbol.add_argument("--kind", action="append", metavar="KIND", help="class, method, field, ...; may be repeated")
+    _add_page(symbol, 20)
+
+    references = command("references", "show every use of a name")
+    references.add_argument("name")
+    _add_page(references, 200)
+    callers = command("callers", "show what calls a function")
+    callees = command("callees", "show what a function calls")
+    for calls in (callers, callees):
+        calls.add_argument("name")
+        _add_depth(calls, 1)
+        calls.add_argument("--by-name", action="store_true", help="follow calls that are known by name only, too")
+        _add_page(calls, 200)
+    callees.add_argument("--overrides", action="store_true", help="show what overrides a called virtual method, too")
+
+    hierarchy = command("hierarchy", "show what a class derives from and what derives from it")
+    hierarchy.add_argument("name")
+    direction = hierarchy.add_mutually_exclusive_group()
+    direction.add_argument("--up", action="store_true", help="its bases only")
+    direction.add_argument("--down", action="store_true", help="what derives from it only")
+    overrides = command("overrides", "show what a method overrides and what overrides it")
+    overrides.add_argument("name")
+    _add_page(overrides, 200)
+    for name, summary in (
+        ("includes", "show what a file includes"),
+        ("included-by", "show what includes a file"),
+    ):
+        includes = command(name, summary)
+        includes.add_argument("file", help="its path, or the end of it")
+        _add_depth(includes, 1)
+        _add_page(includes, 200)
+
+    impact = command("impact", "show what a change reaches: callers, derived classes, overrides, includes, tests")
+    impact.add_argument("names", nargs="*", metavar="SYMBOL", help="default: what changed since the last commit")
+    source = impact.add_mutually_exclusive_group()
+    source.add_argument("--diff", nargs="?", const="-", metavar="FILE", help="a unified diff (default: standard input)")
+    source.add_argument("--since", metavar="REV", help="what changed since a revision of git")
+    _add_depth(impact, 3)
+    impact.add_argument(
+        "--limit", "-n", type=_positive, default=20, metavar="N", help="places to show of each group (default: 20)"
+    )
+
+
+def _add_page(parser: argparse.ArgumentParser, limit: int) -> None:
+    parser.add_argument(
+        "--limit", "-n", type=_positive, default=limit, metavar="N", help=f"entries to show (default: {limit})"
+    )
+    parser.add_argument("--offset", type=_natural, default=0, metavar="N", help="entries to leave out before them")
+
+
+def _add_depth(parser: argparse.ArgumentParser, depth: int) -> None:
+    parser.add_argument(
+        "--depth", type=int, choices=range(1, 9), default=depth, metavar="N", help=f"1 to 8 (default: {depth})"
+    )
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -1,16 +1,26 @@
-"""What the commands share: settings out of the arguments, and how JSON and notes are printed."""
+"""What the commands share: settings and service out of the arguments, and how JSON and notes are printed."""
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from hub import config
+from hub import config, wiring
+from hub.service import Service
 from hub.shapes import Json
 
 
 def settings_of(options: argparse.Namespace, **flags: object) -> config.Settings:
     return config.load({"data": options.data, **flags})
+
+
+@contextmanager
+def opened_service(options: argparse.Namespace, **flags: object) -> Iterator[Service]:
+    """The service of the workspace that is meant, closed afterwards."""
+    with wiring.open_service(settings_of(options, **flags), options.workspace, Path.cwd()) as service:
+        yield service
 
 
 def print_notes(notes: Sequence[str]) -> None:

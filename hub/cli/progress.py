@@ -12,6 +12,8 @@ from indexer.pipeline import Progress
 _STAGES = {
     "scan": "looking for files",
     "parse": "reading and parsing",
+    "link": "working out what uses mean",
+    "compile": "asking the compiler",
     "embed": "computing vectors (search works already)",
     "vectors": "handing vectors to Chroma",
     "repair": "comparing Chroma with the table",

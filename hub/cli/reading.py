@@ -1,26 +1,22 @@
-"""The commands that look things up: search, symbol, references, callers, callees, ask, export."""
+"""The commands that search and ask: search, ask, export."""
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from hub import shapes, wiring
 from hub.cli import DONE, NOTHING
-from hub.cli.output import json_text, print_json, print_notes, settings_of
+from hub.cli.output import json_text, opened_service, print_json, print_notes, settings_of
 from hub.model import Answer, Event, Found, Hit, Piece, Reading, Tier
 from hub.prompting import visible
-from hub.service import Relations, Service
 from indexer.index import Index
-from indexer.model import Symbol
 
 _SNIPPET_LINES = 6
-_DOC_LINES = 12
 
 
 def search(options: argparse.Namespace) -> int:
-    with _service(options) as service:
+    with opened_service(options) as service:
         result = service.search(" ".join(options.query), options.limit)
     if options.json:
         print_json(shapes.search_shape(result))
@@ -35,34 +31,10 @@ def search(options: argparse.Namespace) -> int:
     return DONE if result.hits else NOTHING
 
 
-def symbol(options: argparse.Namespace) -> int:
-    with _service(options) as service:
-        found = service.symbols(options.name, options.limit)
-    if options.json:
-        print_json({"symbols": [shapes.symbol_shape(symbol) for symbol in found]})
-    elif not found:
-        print(f"No symbol is named {options.name}.")
-    for entry in found if not options.json else ():
-        _print_symbol(entry)
-    return DONE if found else NOTHING
-
-
-def references(options: argparse.Namespace) -> int:
-    return _relations(options, "references", "used")
-
-
-def callers(options: argparse.Namespace) -> int:
-    return _relations(options, "callers", "called")
-
-
-def callees(options: argparse.Namespace) -> int:
-    return _relations(options, "callees", "calling")
-
-
 def ask(options: argparse.Namespace) -> int:
     question = " ".join(options.question)
     tier = None if options.tier == "auto" else Tier(options.tier)
-    with _service(options, backend=options.backend) as service:
+    with opened_service(options, backend=options.backend) as service:
         answer = service.ask(question, tier, _ignore if options.json else _tell)
     if options.json:
         print_json(shapes.answer_shape(answer))
@@ -76,33 +48,9 @@ def export(options: argparse.Namespace) -> int:
     data = wiring.data_folder(settings)
     chosen = wiring.choose_workspace(data.workspaces(), options.workspace, Path.cwd())
     with Index.for_reading(data, chosen.name) as opened:
-        for shape in shapes.export_shapes(opened.facts.all_symbols(), opened.facts.all_edges()):
+        edges = chain(opened.facts.all_edges(), opened.graph.lineage.all_overrides())
+        for shape in shapes.export_shapes(opened.facts.all_symbols(), edges):
             print(json_text(shape))
-    return DONE
-
-
-@contextmanager
-def _service(options: argparse.Namespace, **flags: object) -> Iterator[Service]:
-    with wiring.open_service(settings_of(options, **flags), options.workspace, Path.cwd()) as service:
-        yield service
-
-
-def _relations(options: argparse.Namespace, kind: str, verb: str) -> int:
-    with _service(options) as service:
-        found: Relations = getattr(service, kind)(options.name)
-    if options.json:
-        print_json(shapes.relations_shape(found))
-        return DONE if found.edges else NOTHING
-    if not found.edges:
-        known = (
-            f"{options.name} is known, but no {kind} of it." if found.symbols else f"Nothing is named {options.name}."
-        )
-        print(known)
-        return NOTHING
-    for edge in found.edges:
-        other = edge.target if kind == "callees" else edge.inside or "file scope"
-        print(f"{edge.path}:{edge.line}  {other}  ({edge.kind.value}, {edge.how.value})")
-    print(f"{len(found.edges)} places {verb}")
     return DONE
 
 
@@ -154,14 +102,3 @@ def _print_hit(rank: int, hit: Hit, *, explain: bool) -> None:
     for line in lines[:_SNIPPET_LINES]:
         print(f"    {line}")
     print()
-
-
-def _print_symbol(entry: Symbol) -> None:
-    form = "defined" if entry.is_definition else "declared"
-    print(f"{entry.span}  {entry.kind.value} {entry.qualified_name}  ({form})")
-    print(f"    {visible(entry.signature)}")
-    lines = visible(entry.doc).split("\n") if entry.doc else []
-    for line in lines[:_DOC_LINES]:
-        print(f"    {line}".rstrip())
-    if len(lines) > _DOC_LINES:
-        print(f"    ... and {len(lines) - _DOC_LINES} more lines; --json has them all")

@@ -1,6 +1,8 @@
 """The commands that make and keep an index: index, status, doctor, repair."""
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,14 +13,18 @@ from hub.cli.progress import interruptible, shown
 from indexer import history
 from indexer.errors import DataFolderError
 from indexer.index import DataFolder, Index, Workspace
-from indexer.model import IndexReport
+from indexer.model import IndexReport, Problem
 from indexer.pipeline import EmbedderSource
 
 _SHOWN_PROBLEMS = 5
 
 
 def index(options: argparse.Namespace) -> int:
-    settings = settings_of(options, embeddings="none" if options.no_vectors else None)
+    settings = settings_of(
+        options,
+        embeddings="none" if options.no_vectors else None,
+        compiler_commands="none" if options.no_compiler else None,
+    )
     with shown() as progress, interruptible() as cancelled:
         report = indexing.index_tree(settings, options.path, options.workspace, progress, cancelled)
     if options.json:
@@ -92,6 +98,9 @@ def _state(data: DataFolder, workspace: Workspace, source: EmbedderSource | None
                 "head": history.head(workspace.root)[0],
                 "changed_files": len(opened.changed_since(opened.table.known_files())),
                 **asdict(opened.table.counts()),
+                **_problems(opened.table.problems()),
+                "edges": {how.value: number for how, number in opened.facts.provenance().items()},
+                "compiler": asdict(opened.compiled.coverage()),
                 "waiting_for_vectors": opened.table.waiting(source.name) if source else 0,
                 "waiting_for_chroma": opened.table.outbox_depth(),
                 "bytes_on_disk": opened.bytes_on_disk(),
@@ -101,6 +110,17 @@ def _state(data: DataFolder, workspace: Workspace, source: EmbedderSource | None
     return entry
 
 
+def _problems(problems: Sequence[Problem]) -> shapes.Json:
+    """The files that hold what could not be read, the worst first, and how many lines that are."""
+    lines = Counter(path for path, _ in {(problem.path, problem.line) for problem in problems})
+    worst = sorted(lines.items(), key=lambda entry: (-entry[1], entry[0]))
+    return {
+        "problem_files": len(lines),
+        "problem_lines": lines.total(),
+        "worst_files": [{"path": path, "lines": number} for path, number in worst[:_SHOWN_PROBLEMS]],
+    }
+
+
 def _print_report(report: IndexReport) -> None:
     print(
         f"{report.workspace}: {report.files} files ({report.changed} changed, {report.removed} removed),"
@@ -108,6 +128,13 @@ def _print_report(report: IndexReport) -> None:
         f" {report.chunks:,} chunks"
     )
     print("  " + ", ".join(f"{stage.stage} {stage.seconds:.2f} s" for stage in report.stages))
+    if confirmed := report.confirmation:
+        print(
+            f"  compiler: {confirmed.files} files confirmed, {confirmed.read} of {confirmed.units} units read now,"
+            f" {confirmed.broken} with errors, {confirmed.failed} without result"
+        )
+        for problem in confirmed.problems[:_SHOWN_PROBLEMS]:
+            print(f"    {problem.path}:{problem.line}: {problem.message}")
     if report.waiting_for_vectors:
         print(f"  {report.waiting_for_vectors} chunks have no vector yet; text and symbols can be searched")
     if report.skipped:
@@ -134,9 +161,19 @@ def _print_status(entry: shapes.Json) -> None:
         f"  {entry['files']} files, {entry['lines']} lines, {entry['symbols']} symbols, {entry['chunks']} chunks,"
         f" {entry['bytes_on_disk'] >> 10} KiB"
     )
+    print("  edges: " + ", ".join(f"{number} {how}" for how, number in entry["edges"].items()))
+    if (compiled := entry["compiler"])["units"]:
+        print(
+            f"  the compiler confirmed {compiled['files']} of {compiled['files_in_tree']} files,"
+            f" {compiled['functions']} of {compiled['functions_in_tree']} functions,"
+            f" {compiled['uses']} of {compiled['uses_in_tree']} uses"
+        )
+    if entry["problem_files"]:
+        print(f"  {entry['problem_lines']} lines of {entry['problem_files']} files could not be parsed whole")
+        for worst in entry["worst_files"]:
+            print(f"    {worst['lines']} of {worst['path']}")
     for key, words in (
         ("changed_files", "files changed since"),
-        ("problems", "places could not be parsed"),
         ("waiting_for_vectors", "chunks wait for a vector"),
         ("waiting_for_chroma", "entries wait for Chroma"),
     ):

@@ -7,7 +7,9 @@ files: references carry names, never targets.
 
 from collections.abc import Iterator
 
+from indexer.cpp.dialects import plain
 from indexer.cpp.grammar import captures_of
+from indexer.cpp.macros import BUILTIN, Macros
 from indexer.cpp.masking import mask
 from indexer.cpp.reader import Reader
 from indexer.cpp.uses import Use, Uses
@@ -16,17 +18,18 @@ from indexer.model import ParsedFile, Problem, Reference, SourceFile, Span, Symb
 MAX_PROBLEMS = 20  # of one file; a file that is no C++ at all should not flood the report
 
 
-def parse(source: SourceFile) -> ParsedFile:
+def parse(source: SourceFile, macros: Macros = BUILTIN) -> ParsedFile:
     r"""The symbols by place, the references by line, and a Problem for each stretch that is not C++ to the grammar.
 
     Lines are those of ``text.split("\n")``. A declaration and its definition share an id; overloads differ in it.
     """
     text = source.text.encode("utf-8", "surrogatepass")
-    masked = mask(text)
-    declarations, used, comments = captures_of(masked.code)
-    reader = Reader(source.path, text, masked, comments)
+    masked = mask(text, macros)
+    readable = plain(masked.code, old_functions=source.path.endswith(".c"))
+    declarations, used, comments = captures_of(readable.code)
+    reader = Reader(source.path, text, masked, readable, comments)
     reader.read(declarations)
-    uses = Uses(text, masked.code, reader.lines, reader.not_uses, reader.guards)
+    uses = Uses(text, readable.code, reader.lines, reader.not_uses, reader.guards)
     uses.read(used, reader.regions, reader.noted, masked.uses)
     return ParsedFile(
         path=source.path,

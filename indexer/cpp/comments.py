@@ -7,7 +7,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-_LINE_MARK = re.compile(r"^\s*(?:///?<?|//!<?)(?!/)\s?|^\s*/{4,}.*$")
+_LINE_MARK = re.compile(r"^\s*(?://!<?|///?<?)(?!/)\s?|^\s*/{4,}.*$")
 _BLOCK_OPEN = re.compile(r"^\s*/\*+[!<]*")
 _BLOCK_CLOSE = re.compile(r"\**/\s*$")
 _BLOCK_LINE = re.compile(r"^\s*\*(?!/)\s?")
@@ -32,6 +32,8 @@ class Comments:
     def before(self, start: int) -> str:
         """The comment block right above a declaration that starts at this offset, without a blank line between."""
         last = bisect_left(self._starts, start) - 1
+        if last < 0 or start - self._ranges[last][1] > _NEAR:
+            return ""
         first = last + 1
         below = start
         while first > 0:
@@ -47,6 +49,8 @@ class Comments:
                 break
             first -= 1
             below = comment_start
+        if first > last:
+            return ""
         # Only the lowest of several blocks belongs to the declaration when a block comment ends it.
         for index in range(last, first - 1, -1):
             if self._text.startswith(b"/*", self._ranges[index][0]):

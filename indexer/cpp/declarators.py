@@ -1,13 +1,16 @@
-"""Reads what a C++ declarator declares: its name, the scope written before it, and its parameter types in one form.
+"""Reads what a C++ declarator declares: its name, the scope written before it, its type and parameters in one form.
 
 It looks at one declarator at a time and knows nothing of files, symbols or where the declaration stands.
 """
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
 
 from tree_sitter import Node
+
+from indexer.cpp.types import NO_PARAMETERS, full_type, parameters_of
 
 _WRAPPERS = frozenset({"pointer_declarator", "array_declarator", "init_declarator"})
 _BARE_WRAPPERS = frozenset(
@@ -18,13 +21,11 @@ _PLAIN_NAMES = frozenset({"identifier", "field_identifier", "type_identifier", "
 _TEMPLATED = frozenset({"template_type", "template_function", "template_method"})
 _MAX_NESTING = 64  # pointers to arrays of pointers ...: nobody writes more, and the loop has its bound
 
-_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-_WORD_OR_SIGN = re.compile(r"\w+|::|\.\.\.|&&|->|\S")
-_ELABORATED = frozenset({"struct", "class", "union", "enum", "typename", "register"})
 _SPACE = re.compile(r"\s+")
 _OPERATOR_WORD = re.compile(r"operator((?:new|delete|co_await)\b.*)")
 _PLAIN_ARGUMENTS = re.compile(r"<[\w\s,.]*>")
-_TEMPLATE_PARAMETER = re.compile(r"(?<=[\s.*&])(\w+)\s*$")
+_QUALIFIER = re.compile(rb"\bconst\b|\bvolatile\b|&&|&")
+_ENDS_QUALIFIERS = re.compile(rb"\b(?:noexcept|requires|throw)\b|->|[={:]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +36,36 @@ class Declared:
     name_key: str
     scope: str  # written before the name: "DBImpl" in "DBImpl::Get", without template arguments
     scope_key: str
+    templated_scopes: int  # how many parts of the scope are written with template arguments
     callable: bool
-    parameters: tuple[str, ...]  # of a callable: canonical types, then "const" and "&" of the function itself
+    parameters: tuple[str, ...]  # of a callable: canonical types
+    required: int  # parameters that a call must give
+    qualifiers: tuple[str, ...]  # of a callable, as ids hold them: "(const)", "(&)", "(this Self&)"
     owner: str  # the last name in the scope, without arguments
+    around: str  # what of the type stands around the name: "*" in "*p", "[3]" in "a[3]", "(*)(int)" in "(*f)(int)"
+    returns: str  # the type behind "->" or of a conversion, as written
     name_start: int  # byte offset of the last part of the name
+    after_parameters: int  # byte offset where the parameter list ends; of a variable, where its name does
     scope_starts: tuple[int, ...]  # byte offsets of the type names in the scope
 
     @property
     def destroys(self) -> bool:
         return self.name.startswith("~")
 
+    @property
+    def converts(self) -> bool:
+        return self.name.startswith("operator ") and bool(self.returns)
 
-def declared(declarator: Node, code: bytes, own: frozenset[str]) -> Declared | None:
+
+def declared(declarator: Node, code: bytes, levels: Container[tuple[str, ...]]) -> Declared | None:
     """What a declarator declares, or None if it has no name that could be looked up.
 
-    ``own`` holds the template parameters in sight: ``Foo<T>::f`` is ``Foo::f`` when T is one of them.
+    ``levels`` holds the template parameters in sight, outermost template first: ``Foo<T>::f`` is ``Foo::f`` when some
+    template has exactly T.
     """
     node: Node | None = declarator
     function: Node | None = None
+    outer = declarator
     for _ in range(_MAX_NESTING):
         if node is None:
             return None
@@ -66,22 +79,29 @@ def declared(declarator: Node, code: bytes, own: frozenset[str]) -> Declared | N
                     function = None  # a pointer to a function is a variable
         elif kind in _WRAPPERS:
             node = node.child_by_field_name("declarator")
+            if kind == "init_declarator" and node is not None:
+                outer = node
         elif kind in _BARE_WRAPPERS:
             node = _last_named(node)
         else:
             break
-    return None if node is None else _named(node, function, code, own)
+    return None if node is None else _named(node, function, outer, code, levels)
 
 
-def _named(node: Node, function: Node | None, code: bytes, own: frozenset[str]) -> Declared | None:
+def _named(
+    node: Node, function: Node | None, outer: Node, code: bytes, levels: Container[tuple[str, ...]]
+) -> Declared | None:
+    start = node.start_byte
     scope: list[str] = []
     scope_key: list[str] = []
     scope_starts: list[int] = []
+    templated_scopes = 0
     owner = ""
     while node.type == "qualified_identifier":
         part = node.child_by_field_name("scope")
         if part is not None:
-            owner, arguments = name_and_arguments(part, code, own)
+            owner, arguments = name_and_arguments(part, code, levels)
+            templated_scopes += part.type in _TEMPLATED
             scope.append(owner)
             scope_key.append(owner + arguments)
             scope_starts.append(part.start_byte)
@@ -89,35 +109,53 @@ def _named(node: Node, function: Node | None, code: bytes, own: frozenset[str]) 
         if following is None:
             return None
         node = following
-    parameters: tuple[str, ...] = ()
+    returns = arguments = ""
+    callable_ = function is not None
     if node.type == "operator_cast":
-        function = node.child_by_field_name("declarator")
-        while function is not None and function.type != "abstract_function_declarator":
-            function = function.child_by_field_name("declarator") or _last_named(function)
+        callable_ = True
+        function = _function_of_conversion(node)
         stop = node.end_byte if function is None else function.start_byte
-        name = "operator " + canonical_type(_text(code, node.start_byte + len("operator"), stop))
-        arguments = ""
+        returns = _text(code, node.start_byte + len("operator"), stop)
+        name = "operator " + full_type(returns)
     else:
-        name, arguments = name_and_arguments(node, code, own)
+        name, arguments = name_and_arguments(node, code, levels)
     if not name:
         return None
-    if function is not None:
-        parameters = _parameters(function, code)
+    inner_end = after = node.end_byte
+    found = NO_PARAMETERS
+    qualifiers: tuple[str, ...] = ()
+    listed = None if function is None else function.child_by_field_name("parameters")
+    if function is not None and listed is not None:
+        inner_end, after = function.end_byte, listed.end_byte
+        found = parameters_of(_text(code, listed.start_byte + 1, listed.end_byte - 1))
+        if inner_end > after:
+            behind = code[after:inner_end]
+            qualifiers = _qualifiers(behind)
+            if b"->" in behind and not returns:
+                returns = _trailing_return(function, code)
+        if found.explicit_object:
+            qualifiers = (*qualifiers, f"(this {found.explicit_object})")
     return Declared(
         name=name,
         name_key=name + arguments,
         scope="::".join(scope),
         scope_key="::".join(scope_key),
-        callable=function is not None or node.type == "operator_cast",
-        parameters=parameters,
+        templated_scopes=templated_scopes,
+        callable=callable_,
+        parameters=found.types,
+        required=found.required,
+        qualifiers=qualifiers,
         owner=owner,
+        around=_text(code, outer.start_byte, start) + _text(code, inner_end, outer.end_byte),
+        returns=returns,
         name_start=node.start_byte,
+        after_parameters=after,
         scope_starts=tuple(scope_starts),
     )
 
 
-def name_and_arguments(node: Node, code: bytes, own: frozenset[str]) -> tuple[str, str]:
-    """A name, and its template arguments in one form: "" when they only repeat the template's own parameters."""
+def name_and_arguments(node: Node, code: bytes, levels: Container[tuple[str, ...]] = ()) -> tuple[str, str]:
+    """A name, and its template arguments in one form: "" when they only repeat the parameters of a template."""
     scopes: list[str] = []
     found: Node | None = node
     while found is not None and found.type in ("qualified_identifier", "dependent_name"):
@@ -126,13 +164,13 @@ def name_and_arguments(node: Node, code: bytes, own: frozenset[str]) -> tuple[st
             continue
         scope = found.child_by_field_name("scope")
         if scope is not None:
-            scopes.append(_unqualified(scope, code, own)[0])
+            scopes.append(_unqualified(scope, code, levels)[0])
         found = found.child_by_field_name("name")
-    name, arguments = ("", "") if found is None else _unqualified(found, code, own)
+    name, arguments = ("", "") if found is None else _unqualified(found, code, levels)
     return ("::".join([*scopes, name]) if name else ""), arguments
 
 
-def _unqualified(node: Node, code: bytes, own: frozenset[str]) -> tuple[str, str]:
+def _unqualified(node: Node, code: bytes, levels: Container[tuple[str, ...]]) -> tuple[str, str]:
     kind = node.type
     if kind in ("destructor_name", "operator_name"):
         text = _SPACE.sub("", _text(code, node.start_byte, node.end_byte))
@@ -142,9 +180,11 @@ def _unqualified(node: Node, code: bytes, own: frozenset[str]) -> tuple[str, str
         name = node.child_by_field_name("name")
         arguments = node.child_by_field_name("arguments")
         written = "" if arguments is None else _text(code, arguments.start_byte, arguments.end_byte)
-        if _PLAIN_ARGUMENTS.fullmatch(written) and set(re.findall(r"\w+", written)) <= own:
-            written = ""
-        return ("" if name is None else _text(code, name.start_byte, name.end_byte)), canonical_type(written)
+        if _PLAIN_ARGUMENTS.fullmatch(written) and levels:
+            parts = tuple(_SPACE.sub("", part) for part in written[1:-1].split(","))
+            if parts in levels:
+                written = ""
+        return ("" if name is None else _text(code, name.start_byte, name.end_byte)), full_type(written)
     return (_text(code, node.start_byte, node.end_byte) if kind in _PLAIN_NAMES else ""), ""
 
 
@@ -159,106 +199,24 @@ def last_name(node: Node) -> Node:
         node = following
 
 
-def template_parameter_names(parameters: Node, code: bytes) -> frozenset[str]:
-    """The names between template< and >."""
-    names = set()
-    for child in parameters.named_children:
-        written = _text(code, child.start_byte, child.end_byte)
-        found = _TEMPLATE_PARAMETER.search(written.partition("=")[0])
-        if found:
-            names.add(found[1])
-    return frozenset(names - {"typename", "class"})
+def _function_of_conversion(node: Node) -> Node | None:
+    function = node.child_by_field_name("declarator")
+    while function is not None and function.type != "abstract_function_declarator":
+        function = function.child_by_field_name("declarator") or _last_named(function)
+    return function
 
 
-def _parameters(function: Node, code: bytes) -> tuple[str, ...]:
-    types: list[str] = []
-    listed = function.child_by_field_name("parameters")
-    if listed is not None:
-        for child in listed.children:
-            kind = child.type
-            if kind in ("parameter_declaration", "optional_parameter_declaration", "variadic_parameter_declaration"):
-                types.append(canonical_type(_parameter(child, code)))
-            elif kind == "...":
-                types.append("...")
-    if types == ["void"]:
-        types = []
-    for child in function.named_children:
-        if child.type in ("type_qualifier", "ref_qualifier"):
-            qualifier = _text(code, child.start_byte, child.end_byte)
-            if qualifier in ("const", "volatile", "&", "&&"):
-                types.append(f"({qualifier})")
-    return tuple(types)
+def _trailing_return(function: Node, code: bytes) -> str:
+    for child in function.children:
+        if child.type == "trailing_return_type":
+            return _text(code, child.start_byte, child.end_byte).removeprefix("->")
+    return ""
 
 
-def _parameter(node: Node, code: bytes) -> str:
-    """The text of one parameter without its name and its default."""
-    declarator = node.child_by_field_name("declarator")
-    if declarator is None:
-        default = node.child_by_field_name("default_value")
-        stop = node.end_byte if default is None else code.rfind(b"=", node.start_byte, default.start_byte)
-        return _text(code, node.start_byte, stop)
-    name: Node | None = declarator
-    for _ in range(_MAX_NESTING):
-        if name is None or name.type in _PLAIN_NAMES:
-            break
-        name = name.child_by_field_name("declarator") or _last_named(name)
-    if name is None or name.type not in _PLAIN_NAMES:
-        return _text(code, node.start_byte, declarator.end_byte)
-    return _text(code, node.start_byte, name.start_byte) + " " + _text(code, name.end_byte, declarator.end_byte)
-
-
-@lru_cache(maxsize=8192)
-def canonical_type(written: str) -> str:
-    """One spelling for a type: ``Foo const &`` and ``const Foo&`` agree, top-level const and ``struct`` are dropped."""
-    if "/" in written:
-        written = _COMMENT.sub(" ", written)
-    if "[[" in written:
-        written = re.sub(r"\[\[.*?\]\]", " ", written)
-    words = [word for word in _WORD_OR_SIGN.findall(written) if word not in _ELABORATED]
-    if words[:1] == ["::"]:
-        del words[0]
-    base, rest = _split_declarator(words)
-    depth = 0
-    kept: list[str] = []
-    constant = False
-    for word in base:
-        depth += (word == "<") - (word == ">")
-        if word == "const" and depth == 0:
-            constant = True
-        else:
-            kept.append(word)
-    if rest and rest[-1] == "const":
-        rest.pop()  # "char* const p": the parameter itself, which a caller does not see
-    if constant and rest and rest != ["..."]:
-        kept.insert(0, "const")
-    return _join(kept + rest)
-
-
-def _split_declarator(words: list[str]) -> tuple[list[str], list[str]]:
-    """The words up to the first ``*``, ``&``, ``[``, ``(`` or ``...`` outside template arguments, and the others.
-
-    An array parameter is a pointer: its first pair of brackets becomes ``*``.
-    """
-    depth = 0
-    for index, word in enumerate(words):
-        depth += (word == "<") - (word == ">")
-        if depth == 0 and word in ("*", "&", "&&", "[", "(", "..."):
-            rest = words[index:]
-            if "[" in rest and "(" not in rest:
-                opening = rest.index("[")
-                closing = rest.index("]", opening) if "]" in rest[opening:] else len(rest) - 1
-                rest[opening : closing + 1] = ["*"]
-            return words[:index], rest
-    return words, []
-
-
-def _join(words: list[str]) -> str:
-    pieces: list[str] = []
-    for word in words:
-        if pieces and (word[0].isalnum() or word[0] == "_") and (pieces[-1][-1].isalnum() or pieces[-1][-1] == "_"):
-            pieces.append(" ")
-        pieces.append(word)
-    return "".join(pieces)
+@lru_cache(maxsize=1024)
+def _qualifiers(behind: bytes) -> tuple[str, ...]:
+    written = _ENDS_QUALIFIERS.split(behind, maxsplit=1)[0]
+    return tuple(f"({found.decode()})" for found in _QUALIFIER.findall(written))
 
 
 def _last_named(node: Node) -> Node | None:

@@ -4,6 +4,8 @@ A query finds every node wherever it stands: in a namespace, in all branches of 
 not make sense of. So nobody walks the tree, and a file that breaks in one place is still read elsewhere.
 """
 
+import re
+
 import tree_sitter_cpp
 from tree_sitter import Language, Node, Parser, Query, QueryCursor
 
@@ -23,6 +25,8 @@ _DECLARATIONS = """
     (template_declaration) @template
     (template_instantiation) @instantiation
     (friend_declaration) @friend
+    (access_specifier) @access
+    (using_declaration) @using
     (alias_declaration) @alias
     (type_definition) @type_definition
     (namespace_alias_definition) @alias
@@ -39,16 +43,50 @@ _DECLARATIONS = """
 """
 # The same for Uses.
 _USES = """
-    (call_expression function: (_) @call)
-    (new_expression type: (_) @new)
+    (call_expression) @call
+    (new_expression) @new
+    (compound_literal_expression) @braced_type
+    (cast_expression value: (parenthesized_expression (comma_expression))) @parenthesized_call
+    (user_defined_literal) @literal
+    (field_initializer) @initializer
+    (binary_expression operator:
+        ["+" "-" "*" "/" "%" "==" "!=" "<" ">" "<=" ">=" "<=>" "<<" ">>" "|" "&" "^"]) @binary
+    (assignment_expression left: [(identifier) (pointer_expression)]) @assignment
+    (subscript_expression) @subscript
+    (unary_expression argument: (identifier) @unary)
+    (update_expression argument: (identifier) @unary)
+    (pointer_expression operator: "*" argument: (identifier) @unary)
+    (field_expression argument: (identifier) @arrow operator: "->")
+    (assignment_expression right: [(identifier) (qualified_identifier) (pointer_expression)] @value)
+    (initializer_list [(identifier) (pointer_expression)] @value)
+    (init_declarator value: [(identifier) (qualified_identifier) (pointer_expression)] @value)
+    (return_statement [(identifier) (pointer_expression)] @value)
+    (compound_statement) @block
+    (for_statement) @block
+    (if_statement condition: (condition_clause [initializer: (_) value: (declaration)])) @block
+    (while_statement condition: (condition_clause value: (declaration))) @block
+    (switch_statement condition: (condition_clause [initializer: (_) value: (declaration)])) @block
+    (catch_clause) @block
+    (requires_expression) @requires
+    (for_range_loop) @range_loop
+    (lambda_expression) @lambda
+    (parameter_list) @parameters
+    (declaration) @variable
+    (field_declaration declarator: (field_identifier)) @field
+    (alias_declaration) @local_alias
+    (type_definition) @local_alias
+    (namespace_alias_definition) @local_alias
+    (using_declaration) @using_in_sight
     (type_identifier) @type_use
+    (qualified_identifier scope: (namespace_identifier) @qualifier)
+    (sizeof_expression value: (parenthesized_expression (identifier) @measured))
     (base_class_clause) @bases
     (preproc_include path: (_) @include)
     (preproc_ifdef name: (_) @tested_macro)
     (preproc_defined (identifier) @tested_macro)
 """
 _QUERY = Query(_LANGUAGE, _DECLARATIONS + _USES + "(comment) @comment")
-_TAGS_OF_USES = frozenset({"call", "new", "type_use", "bases", "include", "tested_macro"})
+_TAGS_OF_USES = frozenset(re.findall(r"@(\w+)", _USES))
 
 Captures = dict[str, list[Node]]
 

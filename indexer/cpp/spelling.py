@@ -73,3 +73,9 @@ def _opening_angle(code: bytes, stop: int) -> int:
             if depth == 0:
                 return index
     return stop
+
+
+def line_before(text: bytes, at: int) -> bytes:
+    """What stands before an offset on its line; of a very long line only the end, to stay linear."""
+    line = text[max(0, at - 400) : at]
+    return line[line.rfind(b"\n") + 1 :]

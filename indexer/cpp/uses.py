@@ -1,22 +1,64 @@
 """Collects what the code of one file uses: calls, types, bases, includes and macros, each with the symbol it stands in.
 
-It comes after the declarations were read, which gave it the regions of the file. It knows nothing of other files: a use
-carries a name, never a target.
+It comes after the declarations were read, which gave it the regions of the file. A call carries what is known of its
+operands, in the words of ``expressions``, and a number for the scopes and usings it is looked up from. It knows nothing
+of other files: a use carries a name, never a target.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, repeat
+from typing import Any, NamedTuple
 
 from tree_sitter import Node
 
-from indexer.cpp.declarators import last_name, name_and_arguments
+from indexer.cpp import simple
+from indexer.cpp.collector import Lines, Noted, Region
+from indexer.cpp.expressions import CASTS, MAX_ARGUMENTS, Expressions, Name, parenthesized_call
 from indexer.cpp.grammar import Captures
+from indexer.cpp.hints import (
+    UNKNOWN,
+    Hint,
+    binding_of,
+    callable_object,
+    called_without_arguments,
+    element_of,
+    is_builtin,
+    literal_operator,
+)
+from indexer.cpp.locals import Declaration, Locals, declarations, using_of
 from indexer.cpp.masking import MacroUse
-from indexer.cpp.reader import MACRO_NAME, Lines, Noted, Region
+from indexer.cpp.members import MACRO_NAME
+from indexer.cpp.operators import Operator, Operators
 from indexer.cpp.spelling import qualifier_before
 from indexer.model import Context, ReferenceKind, SymbolId
 
-_NOT_CALLS = frozenset({"static_cast", "dynamic_cast", "reinterpret_cast", "const_cast"})
+# Written like calls, and none: operators of the language, and words that the grammar takes for names in broken code.
+_NOT_CALLS = CASTS | {"typeid", "alignof", "_Alignof", "noexcept", "decltype", "if", "while", "for", "switch", "return"}
+_CLASS_TYPES = frozenset({"type_identifier", "qualified_identifier", "template_type"})
+_VALUES = frozenset({"identifier", "qualified_identifier", "template_function"})
+_NOT_A_FUNCTION = re.compile(r"default|delete|[A-Z][A-Z0-9_]+|k[A-Z]\w*|[mgs]_\w+|\w+_|\w")
+_ADDRESS, _SEMICOLON, _COLON = b"&;:"
+_NAMING = ('["name",', '["&",["name",')
+_THROUGH_POINTER = re.compile(r'\["\*",(?!\["this"\])')  # what * gives is rather a function than an object with ()
+_LIKE_A_TYPE = re.compile(r"[A-Z]\w*|\w+_t")
+_LAST_WORD = re.compile(r"\w+(?=\s*$)")
+# The order in which what starts at one place is read.
+_FIRST = (
+    "block",
+    "lambda",
+    "requires",
+    "range_loop",
+    "parameters",
+    "using_in_sight",
+    "local_alias",
+    "variable",
+    "field",
+)
+
+
+_Item = Any  # a Node, Region, Noted or MacroUse, which its handler takes
+_Handler = Callable[[_Item], None]
 
 
 class Use(NamedTuple):
@@ -26,6 +68,13 @@ class Use(NamedTuple):
     inside: SymbolId | None
     context: int
     operands: str
+
+
+class _Target(NamedTuple):
+    form: str
+    subject: Hint
+    name: str
+    kind: ReferenceKind
 
 
 class Uses:
@@ -40,71 +89,434 @@ class Uses:
         self._not_uses = not_uses
         self._guards = guards
         self._stack: list[Region] = []
+        self._locals = Locals()
+        self._expressions = Expressions(code, text, self._locals)
+        self._operators = Operators(code, self._expressions)
+        # What the last use had in common with the next one, most often: its region, usings, context and line.
+        self._at: Region | None = None
+        self._usings: tuple[str, ...] | None = None
+        self._context = 0
+        self._line = self._line_start = self._line_end = 0
+        self._variables: set[str] = set()  # names that this file has declared so far and that are no functions
 
     def read(
-        self, captures: Captures, regions: Iterable[Region], noted: Iterable[Noted], masked: Iterable[MacroUse]
+        self, captures: Captures, regions: Sequence[Region], noted: Sequence[Noted], masked: Sequence[MacroUse]
     ) -> None:
         """Fills ``found`` and ``contexts``."""
-        items: list[tuple[int, int, str, Node | Noted | MacroUse | Region]] = []
-        for note in noted:  # before the regions: the macro that makes a function stands outside of it
-            items.append((note.start, len(items), "noted", note))
-        for region in regions:
-            items.append((region.start, len(items), "region", region))
-        for tag, nodes in captures.items():
-            for node in nodes:
-                items.append((node.start_byte, len(items), tag, node))
-        for use in masked:
-            items.append((use.start, len(items), "masked_macro", use))
-        items.sort()
-        handlers = {tag: getattr(self, f"_{tag}") for tag in {item[2] for item in items}}
-        stack = self._stack
-        for start, _, tag, found in items:
-            while stack and start >= stack[-1].end:
-                stack.pop()
-            handlers[tag](found)
+        found: list[tuple[int, int, _Handler, _Item]] = []
+        for tag, listed in (
+            ("noted", noted),
+            ("region", regions),
+        ):  # a macro that makes a function stands outside of it
+            found += _placed([item.start for item in listed], len(found), getattr(self, f"_{tag}"), listed)
+        for tag in sorted(captures, key=lambda tag: _FIRST.index(tag) if tag in _FIRST else len(_FIRST)):
+            nodes = captures[tag]
+            found += _placed([node.start_byte for node in nodes], len(found), getattr(self, f"_{tag}"), nodes)
+        found += _placed([use.start for use in masked], len(found), self._masked_macro, masked)
+        found.sort()
+        names = self._locals
+        for start, _, handle, item in found:
+            if start >= names.end:
+                self._leave(start)
+            handle(item)
+
+    def _leave(self, start: int) -> None:
+        self._locals.leave(start)
+        while self._stack and start >= self._stack[-1].end:
+            self._stack.pop()
+
+    # Scopes and what they declare
 
     def _region(self, region: Region) -> None:
+        outer = self._stack[-1].own if self._stack else frozenset()
         self._stack.append(region)
+        self._locals.open(region.end)
+        for name in region.own - outer:
+            self._locals.declare(name, UNKNOWN)
 
-    def _noted(self, note: Noted) -> None:
-        self._refer(note.name, note.kind, note.start)
+    def _block(self, node: Node) -> None:
+        self._locals.open(node.end_byte)
 
-    def _masked_macro(self, use: MacroUse) -> None:
-        self._refer(use.name, ReferenceKind.MACRO, use.start)
+    def _lambda(self, node: Node) -> None:
+        captures = node.child_by_field_name("captures")
+        named = (
+            [] if captures is None else [n for n in captures.named_children if n.type == "lambda_capture_initializer"]
+        )
+        held = [(part.children[0], self._expressions.hint(part.children[-1])) for part in named]
+        self._locals.open(node.end_byte)
+        for name, hint in held:
+            self._locals.declare(self._written(name), hint)
+        parameters = node.child_by_field_name("template_parameters")
+        if parameters is not None:
+            for parameter in parameters.named_children:
+                word = _LAST_WORD.search(self._written(parameter).partition("=")[0])
+                if word:
+                    self._locals.declare(word[0], UNKNOWN)
+
+    def _requires(self, node: Node) -> None:
+        self._locals.open(node.end_byte)
+        parameters = node.child_by_field_name("parameters")
+        if parameters is not None:
+            self._declare_parameters(parameters)
+
+    def _range_loop(self, node: Node) -> None:
+        self._locals.open(node.end_byte)
+        before = node.child_by_field_name("initializer")
+        for first in [] if before is None else before.named_children:
+            if first.type == "declaration":
+                self._variable(first)
+        right = node.child_by_field_name("right")
+        element = UNKNOWN if right is None else element_of(self._expressions.hint(right))
+        written = node.child_by_field_name("type")
+        if written is not None:
+            start = written.start_byte  # const may stand before it
+            opening = max(self._code.rfind(sign, node.start_byte, start) for sign in (b"(", b";"))
+            for declaration in declarations(node, self._code, opening + 1):
+                self._declare(declaration, element)
+
+    def _parameters(self, node: Node) -> None:
+        if not self._in_function():
+            return
+        start, stop = node.start_byte, node.end_byte
+        plain = simple.parameters_of(self._code[start:stop]) if stop - start <= simple.MAX_LENGTH else None
+        if plain is None:
+            self._declare_parameters(node)
+        else:
+            for written, name in plain:
+                self._locals.declare(name, self._expressions.declared(written, UNKNOWN))
+
+    def _declare_parameters(self, node: Node) -> None:
+        for parameter in node.named_children:
+            for declaration in declarations(parameter, self._code):
+                self._declare(declaration, UNKNOWN)
+
+    def _declare(self, declaration: Declaration, deduced: Hint) -> None:
+        """``deduced`` is the hint of ``auto``."""
+        declarator = declaration.declarator
+        if declarator.shape == "bind":
+            for index, name in enumerate(declarator.names):
+                self._locals.declare(name, binding_of(deduced, index))
+        else:
+            self._locals.declare(declarator.names[0], self._expressions.declared(declarator.type, deduced))
+
+    def _using_in_sight(self, node: Node) -> None:
+        word, name = using_of(node, self._code)
+        if name and (word or self._in_function()):
+            self._locals.use(f"{word} {name}" if word else name)
+
+    def _local_alias(self, node: Node) -> None:
+        if not self._in_function():
+            return
+        if node.type == "type_definition":
+            for declaration in declarations(node, self._code):
+                type_text = declaration.declarator.type.removeprefix(b"typedef")
+                self._use_alias(declaration.declarator.names[0], self._expressions.spelled(type_text))
+            return
+        parts = node.named_children
+        if len(parts) > 1:
+            written = self._code[parts[-1].start_byte : parts[-1].end_byte]
+            self._use_alias(self._written(parts[0]), self._expressions.spelled(written))
+
+    def _use_alias(self, name: str, meaning: str) -> None:
+        if name and meaning:
+            self._locals.use(f"{name}={meaning}")
+
+    # Variables, and the objects they make
+
+    def _variable(self, node: Node) -> None:
+        start, stop = node.start_byte, node.end_byte
+        if stop - start <= simple.MAX_LENGTH:
+            plain = simple.variable_of(self._code[start:stop])
+            if plain is not None:
+                self._simple_variable(plain, start)
+                return
+        type_node = node.child_by_field_name("type")
+        if type_node is None:
+            return
+        within = self._in_function()
+        for declaration in declarations(node, self._code):
+            declarator, target, value, assigned = declaration
+            if target.type == "function_declarator" and declarator.shape == "()":
+                if within and target.child(0) is not None:
+                    self._variable_like_a_function(type_node, declaration)
+                continue
+            if value is None and self._code[node.end_byte - 1] != _SEMICOLON:
+                value = node.child_by_field_name("value")  # if (Foo* foo = Find())
+                assigned = True
+            if within:
+                self._declare(declaration, self._deduced(declarator.type, value))
+            else:
+                self._variables.update(declarator.names)
+            initialised = not assigned or (value is not None and value.type == "initializer_list")
+            if declarator.shape == "" and initialised and not self._code.startswith(b"extern", node.start_byte):
+                self._made_of(type_node, declarator.start, self._arguments(value))
+
+    def _simple_variable(self, variable: simple.Variable, start: int) -> None:
+        if self._in_function():
+            self._locals.declare(variable.name, self._expressions.declared(variable.type, UNKNOWN))
+        else:
+            self._variables.add(variable.name)
+        if variable.made:
+            self._made(Name(variable.made, start, None), start + variable.offset, ())
+
+    def _deduced(self, declared_type: bytes, value: Node | None) -> Hint:
+        return self._expressions.deduced(value) if b"auto" in declared_type and value is not None else UNKNOWN
+
+    def _variable_like_a_function(self, type_node: Node, declaration: Declaration) -> None:
+        """``Slice key(start, size());`` in a function makes an object, though the grammar sees two parameters."""
+        listed = declaration.node.child_by_field_name("parameters")
+        written = [] if listed is None else [node for node in listed.named_children if node.type != "comment"]
+        read = [_bare_argument(parameter) for parameter in written]
+        arguments = [argument for argument in read if argument is not None]
+        if not arguments or len(arguments) < len(read):
+            return
+        if type_node.type == "primitive_type" and all(
+            self._locals.get(self._written(node)) is None for node, _ in arguments
+        ):
+            return
+        hints: list[Hint] = []
+        for node, called in arguments:
+            name = self._expressions.name(node)
+            hint = self._expressions.hint(node)
+            self._not_uses.add(name.start)
+            if called and hint[0].startswith(_NAMING):
+                self._refer(name.text, ReferenceKind.CALL, name.start, '["call"]')
+                hint = called_without_arguments(name.text)
+            elif hint[0].startswith(_NAMING):
+                self._named(node)
+            hints.append(hint)
+        declarator = declaration.declarator
+        type_text = self._code[type_node.start_byte : type_node.end_byte]
+        self._locals.declare(declarator.names[0], self._expressions.declared(type_text, hints[0]))
+        self._made_of(type_node, declarator.start, hints)
+
+    def _field(self, node: Node) -> None:
+        type_node = node.child_by_field_name("type")
+        if type_node is None:
+            return
+        value = node.child_by_field_name("default_value")
+        initialised = value is None or value.type == "initializer_list"
+        declares = self._code.startswith(b"static", node.start_byte)
+        for declaration in declarations(node, self._code):
+            declarator = declaration.declarator
+            self._variables.update(declarator.names)
+            if declarator.shape == "" and initialised and not declares:
+                self._made_of(type_node, declarator.start, self._arguments(value))
+
+    def _made_of(self, type_node: Node, start: int, arguments: Sequence[Hint]) -> None:
+        if type_node.type in _CLASS_TYPES:
+            self._made(self._expressions.name(type_node), start, arguments)
+
+    def _made(self, name: Name, start: int, arguments: Sequence[Hint]) -> None:
+        """A variable of this type is made, unless the type is surely none of the tree's classes."""
+        text = name.text
+        if not text or text.startswith("std::") or is_builtin(f'"{text}"') or self._is_dependent(text):
+            return
+        written = self._expressions.template_arguments(name.arguments)
+        self._refer(text, ReferenceKind.CALL, start, self._expressions.operands("new", UNKNOWN, arguments, written))
+
+    # Calls
 
     def _call(self, node: Node) -> None:
-        callee = node.child_by_field_name("field") if node.type == "field_expression" else node
-        if callee is None:
+        start, stop = node.start_byte, node.end_byte
+        if stop - start <= self._expressions.simple_length:
+            plain = simple.call_of(self._code[start:stop])
+            if plain is not None:
+                self._simple_call(plain, node)
+                return
+        parts = node.children
+        called = self._expressions.callee(parts)
+        if called is None:
+            self._call_of_value(parts[0], parts[-1])
             return
-        name, _ = name_and_arguments(callee, self._code, frozenset())
-        if not name or name.startswith("~") or name in _NOT_CALLS or name in self._own():
-            return
-        kind = ReferenceKind.MACRO if MACRO_NAME.fullmatch(name) else ReferenceKind.CALL
-        self._refer(name, kind, last_name(callee).start_byte)
+        name = called.name
+        subject = UNKNOWN if called.object is None else self._expressions.object(called)
+        target = self._target("call" if called.object is None else "method", subject, name.text)
+        arguments = self._arguments(parts[-1], names=target is None or target.kind is ReferenceKind.CALL)
+        if target is not None:
+            written = self._expressions.template_arguments(name.arguments)
+            operands = self._expressions.operands(target.form, target.subject, arguments, written)
+            self._refer(target.name, target.kind, name.start, operands)
+
+    def _simple_call(self, call: simple.Call, node: Node) -> None:
+        path = call.path
+        if path.steps:
+            subject, name = self._expressions.subject(path)
+            target = self._target("method", subject, name)
+        else:
+            target = self._target("call", UNKNOWN, path.first)
+        arguments = self._expressions.atoms(call.arguments)
+        if target is None or target.kind is ReferenceKind.CALL:
+            for hint, _ in arguments:
+                if hint.startswith(_NAMING):
+                    self._values_among(node.children[-1])
+                    break
+        if target is not None:
+            operands = self._expressions.operands(target.form, target.subject, arguments, "")
+            self._refer(target.name, target.kind, node.start_byte + call.name_offset, operands)
+
+    def _target(self, form: str, subject: Hint, name: str) -> _Target | None:
+        """What a call of this name uses, or None where it uses nothing that could be looked up."""
+        if not name or name in _NOT_CALLS:
+            return None
+        if form == "call":
+            local = self._locals.get(name)
+            if local is not None:
+                return _Target("method", local, "operator()", ReferenceKind.CALL) if callable_object(local) else None
+        kind = ReferenceKind.MACRO if name.isupper() and MACRO_NAME.fullmatch(name) else ReferenceKind.CALL
+        return _Target(form, subject, name, kind)
+
+    def _call_of_value(self, function: Node, listed: Node) -> None:
+        """``f(x)(y)``, ``handlers[i](x)``, ``(*this)(x)``: of an object, unless it is a pointer to a function."""
+        arguments = self._arguments(listed)
+        hint = self._expressions.hint(function)
+        if callable_object(hint) and not _THROUGH_POINTER.match(hint[0]):
+            operands = self._expressions.operands("method", hint, arguments, "")
+            self._refer("operator()", ReferenceKind.CALL, listed.start_byte, operands)
 
     def _new(self, node: Node) -> None:
-        name, _ = name_and_arguments(node, self._code, frozenset())
-        if name:
-            self._refer(name, ReferenceKind.CALL, last_name(node).start_byte)
+        named = node.child_by_field_name("type")
+        if named is None:
+            return
+        name = self._expressions.name(named)
+        array = node.child_by_field_name("declarator") is not None
+        arguments = [] if array else self._arguments(node.child_by_field_name("arguments"))
+        self._make(name, arguments)
+
+    def _braced_type(self, node: Node) -> None:
+        named = node.child_by_field_name("type")
+        if named is not None and named.type in _CLASS_TYPES:
+            self._make(self._expressions.name(named), self._arguments(node.child_by_field_name("value")))
+
+    def _make(self, name: Name, arguments: Sequence[Hint]) -> None:
+        if name.text and not self._is_dependent(name.text):
+            written = self._expressions.template_arguments(name.arguments)
+            operands = self._expressions.operands("new", UNKNOWN, arguments, written)
+            self._refer(name.text, ReferenceKind.CALL, name.start, operands)
+
+    def _initializer(self, node: Node) -> None:
+        parts = node.named_children
+        name = self._expressions.name(parts[0])
+        if name.text and not self._is_dependent(name.text):
+            written = self._expressions.template_arguments(name.arguments)
+            operands = self._expressions.operands("init", UNKNOWN, self._arguments(parts[-1]), written)
+            self._refer(name.text, ReferenceKind.CALL, name.start, operands)
+
+    def _parenthesized_call(self, node: Node) -> None:
+        called = parenthesized_call(node, self._code)
+        if called is not None:
+            name = self._expressions.name(called[0])
+            self._not_uses.add(name.start)
+            operands = self._expressions.operands("call", UNKNOWN, self._expressions.each(called[1]), "")
+            self._refer(name.text, ReferenceKind.CALL, name.start, operands)
+
+    def _literal(self, node: Node) -> None:
+        parts = node.children
+        suffix = self._written(parts[-1])
+        if suffix.startswith("_"):  # the others are the standard library's
+            hint = self._expressions.hint(parts[0])
+            operands = self._expressions.operands("call", UNKNOWN, [hint], "")
+            self._refer(literal_operator(suffix), ReferenceKind.CALL, parts[-1].start_byte, operands)
+
+    def _arguments(self, listed: Node | None, *, names: bool = True) -> list[Hint]:
+        """The hints of arguments; those that may name functions are uses of them where ``names`` says so."""
+        hints = self._expressions.arguments(listed)
+        if names and listed is not None and any(hint.startswith(_NAMING) for hint, _ in hints):
+            self._values_among(listed)
+        return hints
+
+    def _values_among(self, listed: Node) -> None:
+        for node in listed.named_children[:MAX_ARGUMENTS]:
+            self._value(node)
+
+    # Operators
+
+    def _binary(self, node: Node) -> None:
+        called = self._operators.called(node)
+        if called is None:
+            self._operator(self._operators.binary(node))
+        else:
+            operands = self._expressions.operands("call", UNKNOWN, called.right, "")
+            self._refer("operator" + called.sign, ReferenceKind.CALL, called.start, operands)
+
+    def _assignment(self, node: Node) -> None:
+        self._operator(self._operators.assignment(node))
+
+    def _subscript(self, node: Node) -> None:
+        self._operator(self._operators.subscript(node))
+
+    def _unary(self, operand: Node) -> None:
+        self._operator(self._operators.unary(operand, self._locals))
+
+    def _arrow(self, operand: Node) -> None:
+        self._operator(self._operators.arrow(operand, self._locals))
+
+    def _operator(self, used: Operator | None) -> None:
+        if used is not None:
+            operands = self._expressions.operands("operator", used.left, used.right, "")
+            self._refer("operator" + used.sign, ReferenceKind.CALL, used.start, operands)
+
+    # Names and types
+
+    def _value(self, node: Node) -> None:
+        kind = node.type
+        if kind == "pointer_expression":
+            parts = node.children
+            if self._code[node.start_byte] == _ADDRESS and parts[-1].type in _VALUES:
+                self._named(parts[-1])
+        elif kind in _VALUES:
+            self._named(node)
+
+    def _named(self, node: Node) -> None:
+        """A name that is no local and may be a function's."""
+        name = self._expressions.name(node)
+        head, _, last = name.text.rpartition("::")
+        if (
+            last
+            and (head or last not in self._variables)
+            and not _NOT_A_FUNCTION.fullmatch(last)
+            and not self._is_dependent(name.text)
+        ):
+            self._refer(name.text, ReferenceKind.NAME, name.start)
+
+    def _is_dependent(self, name: str) -> bool:
+        """Whether a template parameter or a local hides what the name would mean."""
+        return self._locals.get(name.partition("::")[0]) is not None
 
     def _type_use(self, node: Node) -> None:
         start = node.start_byte
         if start in self._not_uses:
             return
         name = self._written(node)
-        if name in self._own():
+        if self._code[start - 1] == _COLON:
+            name = qualifier_before(self._code, start) + name
+            if self._is_dependent(name):
+                return
+        elif self._locals.get(name) is not None:
             return
-        self._refer(qualifier_before(self._code, start) + name, ReferenceKind.TYPE, start)
+        self._refer(name, ReferenceKind.TYPE, start)
+
+    def _qualifier(self, node: Node) -> None:
+        start = node.start_byte
+        if self._code[start : start + 1].isupper() and start not in self._not_uses:
+            name = qualifier_before(self._code, start) + self._written(node)
+            if not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
+                self._refer(name, ReferenceKind.TYPE, start)
+
+    def _measured(self, node: Node) -> None:
+        """``sizeof(Foo)`` looks like a variable to the grammar."""
+        name = self._written(node)
+        if _LIKE_A_TYPE.fullmatch(name) and not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
+            self._refer(name, ReferenceKind.TYPE, node.start_byte)
 
     def _bases(self, node: Node) -> None:
         for child in node.named_children:
-            if child.type not in ("type_identifier", "qualified_identifier", "template_type"):
+            if child.type not in _CLASS_TYPES:
                 continue
-            last = last_name(child)
-            self._not_uses.add(last.start_byte)
-            name, _ = name_and_arguments(child, self._code, frozenset())
-            if name and name not in self._own():
-                self._refer(name, ReferenceKind.BASE, last.start_byte)
+            name = self._expressions.name(child)
+            self._not_uses.add(name.start)
+            if not self._is_dependent(name.text):
+                self._refer(name.text, ReferenceKind.BASE, name.start)
 
     def _include(self, node: Node) -> None:
         path = self._written(node).strip('<>" ')
@@ -115,17 +527,52 @@ class Uses:
         if self._text[node.start_byte : node.end_byte] not in self._guards:
             self._refer(self._written(node), ReferenceKind.MACRO, node.start_byte)
 
+    def _noted(self, note: Noted) -> None:
+        self._refer(note.name, note.kind, note.start)
+
+    def _masked_macro(self, use: MacroUse) -> None:
+        self._refer(use.name, ReferenceKind.MACRO, use.start)
+
+    # Building blocks
+
     def _refer(self, name: str, kind: ReferenceKind, start: int, operands: str = "") -> None:
         if not name:  # a type that the parser only misses has none
             return
         region = self._stack[-1] if self._stack else None
-        context = Context(region.scope if region else "")
-        number = self.contexts.setdefault(context, len(self.contexts))
-        use = Use(name, kind, self._lines.of(start), region.inside if region else None, number, operands)
-        self.found[use] = None
+        if region is not self._at or self._locals.usings is not self._usings:
+            self._at, self._usings = region, self._locals.usings
+            context = Context(region.scope if region else "", self._usings)
+            self._context = self.contexts.setdefault(context, len(self.contexts))
+        if not self._line_start <= start < self._line_end:
+            self._line = self._lines.of(start)
+            self._line_start = start
+            self._line_end = self._code.find(b"\n", start)
+        inside = region.inside if region else None
+        self.found[Use(name, kind, self._line, inside, self._context, operands)] = None
 
-    def _own(self) -> frozenset[str]:
-        return self._stack[-1].own if self._stack else frozenset()
+    def _in_function(self) -> bool:
+        return bool(self._stack) and self._stack[-1].kind == "function"
 
     def _written(self, node: Node) -> str:
-        return self._text[node.start_byte : node.end_byte].decode("utf-8", "replace")
+        return self._code[node.start_byte : node.end_byte].decode("utf-8", "replace")
+
+
+def _placed(
+    starts: list[int], number: int, handle: _Handler, items: Iterable[_Item]
+) -> Iterable[tuple[int, int, _Handler, _Item]]:
+    """Items with where they start, numbered on, so that a sort keeps the order of what starts at one place."""
+    return zip(starts, count(number), repeat(handle), items)
+
+
+def _bare_argument(parameter: Node) -> tuple[Node, bool] | None:
+    """The name in a parameter that may be an argument, and whether it is called: ``start`` and ``size()``."""
+    parts = parameter.children
+    if not parts or parts[0].type not in ("type_identifier", "qualified_identifier"):
+        return None
+    if len(parts) == 1:
+        return parts[0], False
+    if len(parts) == 2 and parts[1].type == "abstract_function_declarator":
+        listed = parts[1].child_by_field_name("parameters")
+        if listed is not None and listed.named_child_count == 0 and parts[1].child_count == 1:
+            return parts[0], True
+    return None

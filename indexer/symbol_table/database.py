@@ -40,6 +40,7 @@ CREATE TABLE refs(
 CREATE INDEX refs_by_file ON refs(file);
 CREATE INDEX refs_by_name ON refs(name);
 CREATE INDEX refs_by_inside ON refs(inside);
+CREATE INDEX refs_by_target ON refs(target) WHERE target IS NOT NULL;
 CREATE TABLE contexts(file INTEGER NOT NULL, number INTEGER NOT NULL, scope TEXT NOT NULL, usings TEXT NOT NULL);
 CREATE INDEX contexts_by_file ON contexts(file);
 CREATE TABLE links(ref INTEGER PRIMARY KEY, file INTEGER NOT NULL, target TEXT NOT NULL, how TEXT NOT NULL);
@@ -50,6 +51,15 @@ CREATE INDEX dependencies_by_file ON dependencies(file);
 CREATE TABLE unlinked(file INTEGER PRIMARY KEY);
 CREATE TABLE macros(path TEXT NOT NULL, name TEXT NOT NULL, parameters TEXT, body TEXT NOT NULL);
 CREATE INDEX macros_by_path ON macros(path);
+CREATE TABLE units(
+    id INTEGER PRIMARY KEY, path TEXT NOT NULL, flags TEXT NOT NULL, state TEXT NOT NULL, files INTEGER NOT NULL,
+    missing TEXT NOT NULL, surroundings TEXT NOT NULL, note TEXT NOT NULL, UNIQUE(path, flags));
+CREATE TABLE compiled(
+    unit INTEGER NOT NULL, file INTEGER NOT NULL, flavor TEXT NOT NULL, owner INTEGER NOT NULL, skipped TEXT NOT NULL,
+    PRIMARY KEY(unit, file)) WITHOUT ROWID;
+CREATE INDEX compiled_by_file ON compiled(file);
+CREATE TABLE compiled_others(
+    unit INTEGER NOT NULL, path TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY(unit, path)) WITHOUT ROWID;
 CREATE TABLE chunks(
     rowid INTEGER PRIMARY KEY, file INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, first_line INTEGER NOT NULL,
     last_line INTEGER NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, symbol TEXT, words_digest BLOB NOT NULL);

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from indexer.model import Chunk, ChunkId, Matrix, Problem, Span, SymbolId
 from indexer.rows import FileRows, Row
 from indexer.symbol_table.database import Database, marks
+from indexer.symbol_table.links import EVERY_FILE, Doubts, drop_links
 
 _CHUNK_COLUMNS = (
     "SELECT chunks.id, path, first_line, last_line, title, text, symbol"
@@ -52,17 +53,22 @@ class SymbolTable:
     def write(self, batch: Iterable[FileRows]) -> None:
         """Puts files in, or in place of what was there, as one transaction. Chunks that stayed keep their vectors."""
         with self._db.transaction():
+            doubts = Doubts(self._db)
             for rows in batch:
-                self._write_file(rows)
+                self._write_file(rows, doubts)
+            doubts.post()
 
     def remove(self, paths: Iterable[str]) -> None:
         with self._db.transaction():
+            doubts = Doubts(self._db)
             for path in paths:
                 found = self._db.row("SELECT id FROM files WHERE path = ?", (path,))
                 if found:
+                    doubts.removed(found[0], path)
                     self._drop_chunks(self._chunk_rows(found[0]))
                     self._drop_facts(found[0])
                     self._db.run("DELETE FROM files WHERE id = ?", (found[0],))
+            doubts.post()
 
     def touch(self, files: Iterable[tuple[str, int, int]]) -> None:
         """Notes (path, size, mtime_ns) of files whose bytes are as before."""
@@ -70,16 +76,19 @@ class SymbolTable:
             self._db.run_many("UPDATE files SET size = ?2, mtime_ns = ?3 WHERE path = ?1", files)
 
     def distrust_files(self, values: Mapping[str, str]) -> None:
-        """Forgets what the files' bytes were, so that each is read again; notes values in the same transaction."""
+        """Forgets what the files' bytes were and what their uses mean, so that each is read and linked again; notes
+        values in the same transaction.
+        """
         with self._db.transaction():
             self._db.run("UPDATE files SET digest = '', mtime_ns = 0")
+            self._db.run("INSERT OR IGNORE INTO unlinked VALUES(?)", (EVERY_FILE,))
             self._db.run_many("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
 
     def set_meta(self, values: Mapping[str, str]) -> None:
         with self._db.transaction():
             self._db.run_many("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
 
-    def _write_file(self, rows: FileRows) -> None:
+    def _write_file(self, rows: FileRows, doubts: Doubts) -> None:
         db = self._db
         found = db.row("SELECT id FROM files WHERE path = ?", (rows.path,))
         before: dict[str, tuple[int, bytes]] = {}
@@ -87,8 +96,10 @@ class SymbolTable:
             file = db.insert(
                 "INSERT INTO files(path, language, size, mtime_ns, digest, lines) VALUES(?, ?, ?, ?, ?, ?)", rows.file
             )
+            doubts.added(file, rows)
         else:
             file = int(found[0])
+            doubts.replaced(file, rows)
             db.run(
                 "UPDATE files SET language = ?2, size = ?3, mtime_ns = ?4, digest = ?5, lines = ?6 WHERE path = ?1",
                 rows.file,
@@ -143,8 +154,9 @@ class SymbolTable:
             db.run("DELETE FROM vectors WHERE chunk = ?", (chunk,))
 
     def _drop_facts(self, file: int) -> None:
-        for table in ("symbols", "refs", "contexts", "problems"):
+        for table in ("symbols", "refs", "contexts", "problems", "compiled"):
             self._db.run(f"DELETE FROM {table} WHERE file = ?", (file,))
+        drop_links(self._db, file)
 
     # Vectors and their way to the vector index
 
@@ -239,7 +251,7 @@ class SymbolTable:
     def counts(self) -> Counts:
         (row,) = self._db.rows(
             "SELECT (SELECT count(*) FROM files), (SELECT coalesce(sum(lines), 0) FROM files),"
-            " (SELECT count(*) FROM symbols), (SELECT count(*) FROM refs), (SELECT count(*) FROM chunks),"
+            " (SELECT count(*) FROM symbols), (SELECT count(*) FROM refs WHERE how <> 'compiler'), (SELECT count(*) FROM chunks),"
             " (SELECT count(*) FROM problems)"
         )
         return Counts(*row)

@@ -16,7 +16,10 @@ from tests.support.trees import write_tree
 
 SAMPLE = ROOT / "sample_repo"
 QUESTION = "When is a memtable written to a level-0 table, and who decides it?"
-COMMANDS = "index search symbol references callers callees ask status export doctor repair".split()
+COMMANDS = (
+    "index search symbol references callers callees hierarchy overrides includes included-by impact"
+    " ask status export doctor repair"
+).split()
 
 Shell = Callable[..., tuple[int, str, str]]
 
@@ -121,7 +124,7 @@ def test_the_help_of_all_names_every_command(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
-    listed = re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
+    listed = re.findall(r"^    ([\w-]+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
     assert listed == COMMANDS
 
 
@@ -157,7 +160,7 @@ def test_json_of_indexing_is_one_object_and_the_progress_goes_to_stderr(tmp_path
     report = json.loads(out)
     assert (code, report["files"], report["workspace"]) == (0, 1, "tree")
     assert report["skipped"] == [{"path": "b.cc", "reason": "binary (NUL bytes)"}]
-    assert err.splitlines() == ["looking for files", "reading and parsing: 2"]
+    assert err.splitlines() == ["looking for files", "reading and parsing: 2", "working out what uses mean: 1"]
 
 
 def test_an_export_is_one_object_a_line_and_its_lines_exist(sample: Path, shell: Shell) -> None:
