@@ -405,7 +405,7 @@ class _Walk:
 
     def _member(self, cursor: Any, children: Sequence[Any]) -> None:
         """A member of class type is constructed by each constructor of its class, not where it is declared."""
-        behind_alias = _plain(cursor.type.get_declaration().spelling)
+        behind_alias = _plain(cursor.type.get_canonical().get_declaration().spelling)
         for word in children:
             if kind_of(word) in NAMES_A_TYPE:
                 at = self._at(word)

@@ -7,13 +7,14 @@ files: references carry names, never targets.
 
 from collections.abc import Iterator
 
+from indexer.cpp.collector import Ranges
 from indexer.cpp.dialects import plain
 from indexer.cpp.grammar import captures_of
 from indexer.cpp.macros import BUILTIN, Macros
-from indexer.cpp.masking import mask
+from indexer.cpp.masking import Masked, mask
 from indexer.cpp.reader import Reader
 from indexer.cpp.uses import Use, Uses
-from indexer.model import ParsedFile, Problem, Reference, SourceFile, Span, Symbol
+from indexer.model import Context, ParsedFile, Problem, Reference, SourceFile, Span, Symbol
 
 MAX_PROBLEMS = 20  # of one file; a file that is no C++ at all should not flood the report
 
@@ -25,16 +26,19 @@ def parse(source: SourceFile, macros: Macros = BUILTIN) -> ParsedFile:
     """
     text = source.text.encode("utf-8", "surrogatepass")
     masked = mask(text, macros)
-    readable = plain(masked.code, old_functions=source.path.endswith(".c"))
-    declarations, used, comments = captures_of(readable.code)
-    reader = Reader(source.path, text, masked, readable, comments)
-    reader.read(declarations)
-    uses = Uses(text, readable.code, reader.lines, reader.not_uses, reader.guards)
-    uses.read(used, reader.regions, reader.noted, masked.uses)
+    contexts: dict[Context, int] = {}
+    reader, uses = _read(source.path, text, masked, contexts)
+    symbols, found = reader.symbols, uses.found
+    for branch in masked.branches:
+        # What one reading must leave out, because the branches of an #if split braces, another one holds.
+        other = masked._replace(code=branch.code, uses=())
+        more, further = _read(source.path, text, other, contexts, branch.ranges)
+        symbols += more.symbols
+        found |= further.found
     return ParsedFile(
         path=source.path,
         language=source.language,
-        symbols=tuple(sorted(reader.symbols, key=_place)),
+        symbols=tuple(sorted(symbols, key=_place)),
         references=tuple(
             Reference(
                 name=use.name,
@@ -44,11 +48,24 @@ def parse(source: SourceFile, macros: Macros = BUILTIN) -> ParsedFile:
                 context=use.context,
                 operands=use.operands,
             )
-            for use in sorted(uses.found, key=_use)
+            for use in sorted(found, key=_use)
         ),
         problems=tuple(_limited(source.path, reader.problems)),
-        contexts=tuple(uses.contexts),
+        contexts=tuple(contexts),
     )
+
+
+def _read(
+    path: str, text: bytes, masked: Masked, contexts: dict[Context, int], only: Ranges = ()
+) -> tuple[Reader, Uses]:
+    """One reading of a file: its declarations, then its uses."""
+    readable = plain(masked.code, old_functions=path.endswith(".c"))
+    declarations, used, comments = captures_of(readable.code)
+    reader = Reader(path, text, masked, readable, comments, only)
+    reader.read(declarations)
+    uses = Uses(text, readable.code, reader.lines, reader.not_uses, reader.guards, contexts, only)
+    uses.read(used, reader.regions, reader.noted, masked.uses)
+    return reader, uses
 
 
 def _place(symbol: Symbol) -> tuple[int, int]:

@@ -27,6 +27,7 @@ _OPENS = ord("{")
 _STEPS = 100_000
 _MAX_NESTED = 400  # parentheses within one pair of them
 _MAX_ARGUMENTS = 20_000  # bytes
+_MAX_LAST_WORD = 80  # bytes
 _MAX_INDENT = 400  # bytes of a line that are looked at to tell whether it begins with #
 _MAX_HEAD = 500  # bytes in front of a brace that are looked at to tell what it opens
 
@@ -182,7 +183,7 @@ class Structure:
         if not head:
             around = self._kinds.get(self.around(brace), "code")
             return "value" if around in ("value", "enum") else "code"
-        if _NO_BLOCK.search(head):
+        if _NO_BLOCK.search(head[-_MAX_LAST_WORD:]):
             return "value"
         if not head.endswith(b")"):
             words = _SCOPE_WORD.findall(head)
@@ -190,7 +191,7 @@ class Structure:
                 if b"enum" in words:
                     return "enum"
                 return "namespace" if words[0] in (b"namespace", b"extern") else "class"
-        if _CODE_WORD.search(head) or _RESULT_TYPE.search(head):
+        if _CODE_WORD.search(head[-_MAX_LAST_WORD:]) or _RESULT_TYPE.search(head):
             return "code"
         return "code" if head.endswith((b"final", b":")) else "value"
 

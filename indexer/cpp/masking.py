@@ -51,7 +51,7 @@ class Masked(NamedTuple):
 
 _VISIBLE = re.compile(rb"\S")
 _OPENING = re.compile(rb"[ \t]*(?:\r?\n[ \t]*)?\(")
-_LAST_WORD = re.compile(rb"[A-Za-z_]\w*$")
+_WORD_CHARACTERS = bytes(WORD_BYTES)
 _TYPE_KEYWORDS = frozenset((b"class", b"struct", b"union", b"enum"))
 _ARGUMENTS = rb"\([^()]{0,300}(?:\([^()]{0,200}\)[^()]{0,200}){0,8}\)"
 _TYPE_NAME_THEN_BODY = re.compile(
@@ -228,10 +228,9 @@ class _Reading:
         return self.bare[found.start()] if found else 0
 
     def _word_before(self, before: int) -> bytes:
-        if before < 0 or self.bare[before] not in WORD_BYTES:
-            return b""
-        found = _LAST_WORD.search(bytes(self.bare[max(0, before - 60) : before + 1]))
-        return found[0] if found else b""
+        line = self.bare[max(0, before - 60) : before + 1]
+        word = bytes(line[len(line.rstrip(_WORD_CHARACTERS)) :])
+        return b"" if word[:1].isdigit() else word
 
     def _line_of(self, at: int) -> bytes:
         line = bytes(self.bare[max(0, at - _MAX_LINE) : at + 1])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tree_sitter import Node
 
 from indexer.cpp import simple
-from indexer.cpp.collector import Lines, Noted, Region
+from indexer.cpp.collector import Lines, Noted, Ranges, Region, within
 from indexer.cpp.expressions import CASTS, MAX_ARGUMENTS, Expressions, Name, parenthesized_call
 from indexer.cpp.grammar import Captures
 from indexer.cpp.hints import (
@@ -80,9 +80,20 @@ class _Target(NamedTuple):
 class Uses:
     """One pass over the uses of one file, in the order of the text, under the regions they stand in."""
 
-    def __init__(self, text: bytes, code: bytes, lines: Lines, not_uses: set[int], guards: set[bytes]) -> None:
+    def __init__(
+        self,
+        text: bytes,
+        code: bytes,
+        lines: Lines,
+        not_uses: set[int],
+        guards: set[bytes],
+        contexts: dict[Context, int],
+        only: Ranges = (),
+    ) -> None:
+        """Contexts are numbered on in ``contexts``. Of another reading of the file ``only`` these ranges are kept."""
         self.found: dict[Use, None] = {}
-        self.contexts: dict[Context, int] = {}
+        self.contexts = contexts
+        self._only = only
         self._text = text
         self._code = code
         self._lines = lines
@@ -538,6 +549,8 @@ class Uses:
     def _refer(self, name: str, kind: ReferenceKind, start: int, operands: str = "") -> None:
         if not name:  # a type that the parser only misses has none
             return
+        if self._only and not within(self._only, start):
+            return
         region = self._stack[-1] if self._stack else None
         if region is not self._at or self._locals.usings is not self._usings:
             self._at, self._usings = region, self._locals.usings
@@ -546,7 +559,7 @@ class Uses:
         if not self._line_start <= start < self._line_end:
             self._line = self._lines.of(start)
             self._line_start = start
-            self._line_end = self._code.find(b"\n", start)
+            self._line_end = self._text.find(b"\n", start)
         inside = region.inside if region else None
         self.found[Use(name, kind, self._line, inside, self._context, operands)] = None
 

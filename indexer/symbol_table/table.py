@@ -251,7 +251,8 @@ class SymbolTable:
     def counts(self) -> Counts:
         (row,) = self._db.rows(
             "SELECT (SELECT count(*) FROM files), (SELECT coalesce(sum(lines), 0) FROM files),"
-            " (SELECT count(*) FROM symbols), (SELECT count(*) FROM refs WHERE how <> 'compiler'), (SELECT count(*) FROM chunks),"
+            " (SELECT count(*) FROM symbols), (SELECT count(*) FROM refs WHERE how <> 'compiler'),"
+            " (SELECT count(*) FROM chunks),"
             " (SELECT count(*) FROM problems)"
         )
         return Counts(*row)
