@@ -2,10 +2,11 @@
 
 Sources come out of npm and Debian packages, and so do the headers of the compiler and of the standard library: the
 result does not depend on what is installed. None of these packages carries a compile_commands.json, so the commands
-are made here: one translation unit for each .cc file, or for each public header where a library has nothing else. It
-knows packages and flags, and nothing of facts.
+are made here: one translation unit for each .cc file, or for each public header where a library has nothing else. The
+same commands can be had as a compile_commands.json. It knows packages and flags, and nothing of facts.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ ROCKSDB = "rocksdb@5.2.1"
 # Newest first of what works with the libclang wheel, whose own headers it does not carry.
 _COMPILER_HEADERS = ("18", "19", "17", "16", "15", "14")
 _STANDARD = "-std=c++17"
+_INCLUDED = re.compile(r"#include <([^>\n]+)>")
 
 
 class Unit(NamedTuple):
@@ -33,6 +35,26 @@ class Library(NamedTuple):
     tree: Path  # what is indexed; facts outside it are nobody's
     units: tuple[Unit, ...]
     note: str
+
+
+def write_commands(library: Library, folder: Path) -> Path:
+    """Writes a library's commands as a compile_commands.json beside its tree, in ``folder``, and returns its path.
+
+    Only files of a tree are compiled by a build: a unit that exists nowhere stands there as the headers it includes.
+    """
+    system = system_arguments(folder)
+    entries = []
+    for unit in library.units:
+        headers = [] if unit.text is None else _INCLUDED.findall(unit.text)
+        for name in [unit.name] if unit.text is None else [str(library.tree / header) for header in headers]:
+            compiler = "cc" if name.endswith(".c") else "c++"
+            language = ["-x", "c++"] if headers else []
+            arguments = [compiler, *unit.arguments, *system, *language, "-c", name]
+            entries.append({"directory": str(library.tree), "file": name, "arguments": arguments})
+    path = folder / "commands" / library.name / "compile_commands.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    return path
 
 
 def missing_clients() -> list[str]:

@@ -90,7 +90,9 @@ class Members(Collector):
         frame = self._stack[-1]
         self._note(name.name, ReferenceKind.MACRO, name.name_start)
         arguments = argument_starts(node)
-        named_first = bool(arguments) and self.text[arguments[0] : arguments[0] + 1].isalpha()
+        named_first = (
+            len(arguments) > 1 and "TEST" in name.name and self.text[arguments[0] : arguments[0] + 1].isalpha()
+        )
         self.not_uses.update(arguments[1:] if named_first else arguments)  # the first may name a fixture
         test = test_name(heading)
         if not re.search(r"\w", test):

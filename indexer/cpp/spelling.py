@@ -14,14 +14,17 @@ _SPACE = re.compile(r"\s+")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*"|[^,]+')
 _WORD_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_DIRECTIVE = re.compile(r"^[ \t]*#[^\n]*", re.MULTILINE)
 _LESS, _GREATER = b"<>"
 _MAX_ARGUMENTS = 400  # bytes of template arguments that are stepped over: keeps a search linear
 
 
 def one_line(heading: str) -> str:
-    """A declaration on one line, without comments and without what ends it."""
+    """A declaration on one line, without comments, conditions of the preprocessor and what ends it."""
     if "/" in heading:
         heading = _COMMENT.sub(" ", heading)
+    if "\n" in heading and "#" in heading and not heading.startswith("#"):
+        heading = _DIRECTIVE.sub(" ", heading)
     line = _SPACE.sub(" ", heading.replace("\\\n", " ")).strip(" ;{").replace(" )", ")")
     return line if len(line) <= MAX_SIGNATURE else line[: MAX_SIGNATURE - 4] + " ..."
 
