@@ -144,6 +144,11 @@ class Expressions:
             read += [UNKNOWN] * (min(len(nodes), MAX_COUNTED) - MAX_ARGUMENTS)
         return read
 
+    def counted(self, listed: Node) -> list[Hint]:
+        """As many unknown hints as there are arguments: those of macros are text, and of no type."""
+        written = [node for node in listed.named_children if node.type != "comment"]
+        return [UNKNOWN] * min(len(written), MAX_COUNTED)
+
     def each(self, nodes: Sequence[Node], room: int = MAX_DEPTH) -> list[Hint]:
         """The hints of several expressions."""
         return [self.hint(node, room) for node in nodes]

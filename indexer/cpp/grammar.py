@@ -46,40 +46,37 @@ _USES = """
     (call_expression) @call
     (new_expression) @new
     (compound_literal_expression) @braced_type
-    (cast_expression value: (parenthesized_expression (comma_expression))) @parenthesized_call
+    (cast_expression) @cast
     (user_defined_literal) @literal
     (field_initializer) @initializer
-    (binary_expression operator:
-        ["+" "-" "*" "/" "%" "==" "!=" "<" ">" "<=" ">=" "<=>" "<<" ">>" "|" "&" "^"]) @binary
-    (assignment_expression left: [(identifier) (pointer_expression)]) @assignment
+    (binary_expression) @binary
+    (assignment_expression) @assignment
     (subscript_expression) @subscript
-    (unary_expression argument: (identifier) @unary)
-    (update_expression argument: (identifier) @unary)
-    (pointer_expression operator: "*" argument: (identifier) @unary)
-    (field_expression argument: (identifier) @arrow operator: "->")
-    (assignment_expression right: [(identifier) (qualified_identifier) (pointer_expression)] @value)
+    (unary_expression) @unary
+    (update_expression) @unary
+    (pointer_expression) @unary
+    (field_expression) @member
+    (sizeof_expression) @size
     (initializer_list [(identifier) (pointer_expression)] @value)
-    (init_declarator value: [(identifier) (qualified_identifier) (pointer_expression)] @value)
     (return_statement [(identifier) (pointer_expression)] @value)
     (compound_statement) @block
     (for_statement) @block
-    (if_statement condition: (condition_clause [initializer: (_) value: (declaration)])) @block
-    (while_statement condition: (condition_clause value: (declaration))) @block
-    (switch_statement condition: (condition_clause [initializer: (_) value: (declaration)])) @block
+    (if_statement) @block
+    (while_statement) @block
+    (switch_statement) @block
     (catch_clause) @block
     (requires_expression) @requires
     (for_range_loop) @range_loop
     (lambda_expression) @lambda
     (parameter_list) @parameters
     (declaration) @variable
-    (field_declaration declarator: (field_identifier)) @field
+    (field_declaration) @field
     (alias_declaration) @local_alias
     (type_definition) @local_alias
     (namespace_alias_definition) @local_alias
     (using_declaration) @using_in_sight
     (type_identifier) @type_use
-    (qualified_identifier scope: (namespace_identifier) @qualifier)
-    (sizeof_expression value: (parenthesized_expression (identifier) @measured))
+    (namespace_identifier) @qualifier
     (base_class_clause) @bases
     (preproc_include path: (_) @include)
     (preproc_ifdef name: (_) @tested_macro)

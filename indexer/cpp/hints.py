@@ -43,6 +43,8 @@ MAX_HINT = 300  # characters of what is known of one local; longer ones are not 
 UNKNOWN: Hint = ("null", 0)
 BOOL: Hint = ('"bool"', 0)
 _FIRST_NAME = re.compile(r"(?:const )?(\w+)(?=::|[*&.]|$)")
+_NO_FUNCTION = re.compile(r"default|delete|[A-Z][A-Z0-9_]+|k[A-Z]\w*|[mgs]_\w+|\w+_|\w")
+_NAMED = re.compile(r'(?:\["&",)?\["name","(?:\w+::)*(\w+)"\]\]?')
 _OPAQUE = re.compile(r"\b(?:auto|decltype|typeof|__typeof__)\b")
 _WORDS = {b"true": '"bool"', b"false": '"bool"', b"nullptr": '"std::nullptr_t"', b"NULL": '"std::nullptr_t"'}
 _QUOTE = re.compile(rb"(L|u8|u|U)?R?(['\"])")
@@ -75,6 +77,18 @@ class Weight(Enum):
     OPEN = 1  # a field or a result, whose type another declaration tells
     STANDARD = 2  # of the standard library
     CLASS = 3  # of a type that is none of these
+
+
+def is_no_function(name: str) -> bool:
+    """Whether a name is spelled as constants, fields and keywords are, and functions are not."""
+    return _NO_FUNCTION.fullmatch(name) is not None
+
+
+@lru_cache(maxsize=16384)
+def may_name_a_function(hint: str) -> bool:
+    """Whether a hint's text is a name, or the address of one, that a function may have."""
+    found = _NAMED.fullmatch(hint)
+    return found is not None and not is_no_function(found[1])
 
 
 def is_builtin(hint: str) -> bool:

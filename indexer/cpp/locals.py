@@ -144,6 +144,20 @@ def _shape(kind: str, outer: str) -> str:
     return outer or _SHAPES.get(kind, "")
 
 
+def bare_argument(parameter: Node) -> tuple[Node, bool] | None:
+    """The name in a parameter that may be an argument, and whether it is called: ``start`` and ``size()``."""
+    parts = parameter.children
+    if not parts or parts[0].type not in ("type_identifier", "qualified_identifier"):
+        return None
+    if len(parts) == 1:
+        return parts[0], False
+    if len(parts) == 2 and parts[1].type == "abstract_function_declarator":
+        listed = parts[1].child_by_field_name("parameters")
+        if listed is not None and listed.named_child_count == 0 and parts[1].child_count == 1:
+            return parts[0], True
+    return None
+
+
 @lru_cache(maxsize=8192)
 def plain_type(written: bytes) -> bytes:
     """A declared type without what only says how the variable is stored."""

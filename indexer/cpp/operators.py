@@ -5,6 +5,7 @@ surely of a class, those between two fields or results of which only another dec
 printed to a stream of the standard library. What an operator then means, nothing here asks.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,10 +16,16 @@ from indexer.cpp.hints import UNKNOWN, Hint, Weight, weigh
 from indexer.cpp.locals import Locals
 
 _OPERATOR = b"operator"
-_OPEN = (Weight.OPEN, Weight.OPEN)
-_PRINTED = (Weight.STANDARD, Weight.OPEN)
+_LAST_OF_OPERATOR = _OPERATOR[-1]
+_LOGIC = frozenset({"&&", "||", "and", "or"})
+_UNARY = re.compile(rb"(\*|\+\+|--|[!~+-])\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(\+\+|--)")
+_ARROW = re.compile(rb"([A-Za-z_]\w*)\s*->")
+_ASSIGNED = re.compile(rb"(?:\*\s*)?([A-Za-z_]\w*)\s*[-+*/%&|^<>]{0,2}=")
 _STREAMING = frozenset({"<<", ">>"})
-_NOT_TYPED = frozenset({"call_expression", "field_expression", "template_function"})  # casts apart, which few add up
+# Of operands that are not looked at more closely. Casts apart, which few add up, no call shows a class.
+_WEIGHTS = dict.fromkeys(("call_expression", "field_expression", "template_function"), Weight.OPEN) | dict.fromkeys(
+    ("number_literal", "char_literal", "string_literal", "concatenated_string", "null", "true", "false"), Weight.BUILTIN
+)
 _INT: Hint = ('"int"', 0)  # the argument that tells x++ from ++x
 
 
@@ -34,8 +41,9 @@ class Operator(NamedTuple):
 class Operators:
     """The operators of one file. Each method gives None for an operator that is no use."""
 
-    def __init__(self, code: bytes, expressions: Expressions) -> None:
+    def __init__(self, code: bytes, expressions: Expressions, names: Locals) -> None:
         self._code = code
+        self._get = names.get
         self._hint = expressions.hint
         self._arguments = expressions.arguments
 
@@ -43,7 +51,9 @@ class Operators:
         """``operator==(a, b)``, which the grammar takes for a comparison of a name; ``right`` holds all arguments."""
         parts = node.children
         left = parts[0].end_byte
-        if self._code[left - len(_OPERATOR) : left] != _OPERATOR or parts[-1].type != "parenthesized_expression":
+        if self._code[left - 1] != _LAST_OF_OPERATOR or self._code[left - len(_OPERATOR) : left] != _OPERATOR:
+            return None
+        if parts[-1].type != "parenthesized_expression":
             return None
         arguments = [self._hint(argument) for argument in listed_by_commas(parts[-1])]
         return Operator(self._written(parts[1]), parts[1].start_byte, UNKNOWN, arguments)
@@ -53,18 +63,24 @@ class Operators:
         parts = node.children
         if len(parts) != 3:  # a comment between them is rare
             return None
-        weights = self._weight(parts[0]), self._weight(parts[2])
         sign = self._written(parts[1])
-        if Weight.CLASS in weights or weights == _OPEN or (weights == _PRINTED and sign in _STREAMING):
+        if sign in _LOGIC:
+            return None
+        one, other = self._weight(parts[0]), self._weight(parts[2])
+        of_a_class = one is Weight.CLASS or other is Weight.CLASS
+        printed = one is Weight.STANDARD and other is Weight.OPEN and sign in _STREAMING
+        if of_a_class or printed or one is other is Weight.OPEN:
             return Operator(sign, parts[1].start_byte, self._hint(parts[0]), (self._hint(parts[2]),))
         return None
 
     def _weight(self, node: Node) -> Weight:
-        """The weight of an operand, without its hint where that could not show a class."""
-        return Weight.OPEN if node.type in _NOT_TYPED else weigh(self._hint(node))
+        return _WEIGHTS.get(node.type) or weigh(self._hint(node))
 
     def assignment(self, node: Node) -> Operator | None:
         """``local = right``, ``*local += right``."""
+        found = _ASSIGNED.match(self._code, node.start_byte, node.end_byte)
+        if found is None or self._get(found[1].decode()) is None:
+            return None
         parts = node.children
         left = self._hint(parts[0])
         if weigh(left) is Weight.CLASS:
@@ -79,25 +95,28 @@ class Operators:
             return Operator("[]", parts[-1].start_byte, left, self._arguments(parts[-1]))
         return None
 
-    def unary(self, operand: Node, names: Locals) -> Operator | None:
+    def unary(self, node: Node) -> Operator | None:
         """``!local``, ``local++``, ``*local``."""
-        subject = self._object(operand, names)
-        node = operand.parent if subject is not None else None
-        if subject is None or node is None:
+        found = _UNARY.fullmatch(self._code, node.start_byte, node.end_byte)
+        if found is None:
             return None
-        parts = node.children
-        after = parts[0].type == "identifier"
-        sign = parts[-1] if after else parts[0]
-        return Operator(self._written(sign), sign.start_byte, subject, (_INT,) if after else ())
+        before, behind = found[1], found[4]
+        subject = self._object(found[2] or found[3])
+        if subject is None:
+            return None
+        sign = before or behind
+        start = found.start(1) if before else found.start(4)
+        return Operator(sign.decode(), start, subject, () if before else (_INT,))
 
-    def arrow(self, operand: Node, names: Locals) -> Operator | None:
+    def arrow(self, node: Node) -> Operator | None:
         """``local->``."""
-        subject = self._object(operand, names)
-        return None if subject is None else Operator("->", operand.end_byte, subject, ())
+        found = _ARROW.match(self._code, node.start_byte, node.end_byte)
+        subject = None if found is None else self._object(found[1])
+        return None if subject is None or found is None else Operator("->", found.end() - len("->"), subject, ())
 
-    def _object(self, operand: Node, names: Locals) -> Hint | None:
+    def _object(self, name: bytes) -> Hint | None:
         """The hint of a local that is an object of a class."""
-        subject = names.get(self._written(operand))
+        subject = self._get(name.decode())
         return subject if subject is not None and weigh(subject) is Weight.CLASS else None
 
     def _written(self, node: Node) -> str:

@@ -23,7 +23,8 @@ _TYPE = rb"(?:const\s+)?(?:%b::)*%b" % (_NAME, _NAME)
 _PARAMETER = rb"(%b)(\s*[*&]*\s*)\b(%b)" % (_TYPE, _NAME)
 _PARAMETERS = re.compile(rb"\(\s*%b(?:\s*,\s*%b)*\s*\)" % (_PARAMETER, _PARAMETER))
 _EACH_PARAMETER = re.compile(_PARAMETER)
-_VARIABLE = re.compile(rb"(%b)(\s*[*&]*\s*)\b(%b)\s*(;|=(?!\s*\{)[^,;]*;)" % (_TYPE, _NAME))
+_VARIABLE = re.compile(rb"(%b)(\s*[*&]*\s*)\b(%b)\s*(?:=(?!\s*\{)([^,;]*))?;" % (_TYPE, _NAME))
+_NAMED = re.compile(rb"\s*&?\s*((?:%b::)*%b)\s*" % (_NAME, _NAME))
 # Words of the language that the patterns take for names.
 _BUILTINS = frozenset(
     "bool char char16_t char32_t char8_t double float int long short signed unsigned void wchar_t".split()
@@ -69,6 +70,8 @@ class Variable(NamedTuple):
     name: str
     offset: int  # bytes from the start of the text to the name
     made: str  # the name of the type where the variable is an object of it that is made here, otherwise ""
+    value: str  # the name that it is initialised with, or with the address of, otherwise ""
+    value_offset: int  # bytes from the start of the text to the last part of that name
 
 
 @lru_cache(maxsize=32768)
@@ -116,8 +119,11 @@ def variable_of(text: bytes) -> Variable | None:
     declared = _declared(found[1], found[2], found[3])
     if declared is None:
         return None
-    made = declared[0].removeprefix(b"const").strip() if not found[2].strip() and found[4] == b";" else b""
-    return Variable(*declared, found.start(3), made.decode())
+    made = declared[0].removeprefix(b"const").strip() if not found[2].strip() and found[4] is None else b""
+    named = _NAMED.fullmatch(found[4] or b"")
+    value = "" if named is None or named[1].decode() in _NO_NAMES else named[1].decode()
+    value_offset = 0 if named is None else found.start(4) + named.end(1) - len(value.rpartition("::")[2])
+    return Variable(*declared, found.start(3), made.decode(), value, value_offset)
 
 
 @lru_cache(maxsize=8192)

@@ -14,7 +14,7 @@ from tree_sitter import Node
 
 from indexer.cpp import simple
 from indexer.cpp.collector import Lines, Noted, Ranges, Region, within
-from indexer.cpp.expressions import CASTS, MAX_ARGUMENTS, Expressions, Name, parenthesized_call
+from indexer.cpp.expressions import CASTS, MAX_ARGUMENTS, MAX_COUNTED, Expressions, Name, parenthesized_call
 from indexer.cpp.grammar import Captures
 from indexer.cpp.hints import (
     UNKNOWN,
@@ -24,9 +24,11 @@ from indexer.cpp.hints import (
     called_without_arguments,
     element_of,
     is_builtin,
+    is_no_function,
     literal_operator,
+    may_name_a_function,
 )
-from indexer.cpp.locals import Declaration, Locals, declarations, using_of
+from indexer.cpp.locals import Declaration, Locals, bare_argument, declarations, using_of
 from indexer.cpp.masking import MacroUse
 from indexer.cpp.members import MACRO_NAME
 from indexer.cpp.operators import Operator, Operators
@@ -37,11 +39,11 @@ from indexer.model import Context, ReferenceKind, SymbolId
 _NOT_CALLS = CASTS | {"typeid", "alignof", "_Alignof", "noexcept", "decltype", "if", "while", "for", "switch", "return"}
 _CLASS_TYPES = frozenset({"type_identifier", "qualified_identifier", "template_type"})
 _VALUES = frozenset({"identifier", "qualified_identifier", "template_function"})
-_NOT_A_FUNCTION = re.compile(r"default|delete|[A-Z][A-Z0-9_]+|k[A-Z]\w*|[mgs]_\w+|\w+_|\w")
 _ADDRESS, _SEMICOLON, _COLON = b"&;:"
-_NAMING = ('["name",', '["&",["name",')
 _THROUGH_POINTER = re.compile(r'\["\*",(?!\["this"\])')  # what * gives is rather a function than an object with ()
-_LIKE_A_TYPE = re.compile(r"[A-Z]\w*|\w+_t")
+# What a sizeof measures that is spelled like a type, and an assignment of what may be a function.
+_SIZE_OF_TYPE = re.compile(rb"sizeof\s*\(\s*([A-Z]\w*|\w+_t)\s*\)")
+_NAME_ASSIGNED = re.compile(rb"[^=(){};]{1,80}=\s*&?[\w:]+")
 _LAST_WORD = re.compile(r"\w+(?=\s*$)")
 # The order in which what starts at one place is read.
 _FIRST = (
@@ -102,7 +104,7 @@ class Uses:
         self._stack: list[Region] = []
         self._locals = Locals()
         self._expressions = Expressions(code, text, self._locals)
-        self._operators = Operators(code, self._expressions)
+        self._operators = Operators(code, self._expressions, self._locals)
         # What the last use had in common with the next one, most often: its region, usings, context and line.
         self._at: Region | None = None
         self._usings: tuple[str, ...] | None = None
@@ -244,20 +246,17 @@ class Uses:
         type_node = node.child_by_field_name("type")
         if type_node is None:
             return
-        within = self._in_function()
+        in_function = self._in_function()
         for declaration in declarations(node, self._code):
             declarator, target, value, assigned = declaration
             if target.type == "function_declarator" and declarator.shape == "()":
-                if within and target.child(0) is not None:
+                if in_function and target.child(0) is not None:
                     self._variable_like_a_function(type_node, declaration)
                 continue
             if value is None and self._code[node.end_byte - 1] != _SEMICOLON:
                 value = node.child_by_field_name("value")  # if (Foo* foo = Find())
                 assigned = True
-            if within:
-                self._declare(declaration, self._deduced(declarator.type, value))
-            else:
-                self._variables.update(declarator.names)
+            self._declared(declaration, value, assigned=assigned, in_function=in_function)
             initialised = not assigned or (value is not None and value.type == "initializer_list")
             if declarator.shape == "" and initialised and not self._code.startswith(b"extern", node.start_byte):
                 self._made_of(type_node, declarator.start, self._arguments(value))
@@ -267,8 +266,19 @@ class Uses:
             self._locals.declare(variable.name, self._expressions.declared(variable.type, UNKNOWN))
         else:
             self._variables.add(variable.name)
+        if variable.value:
+            self._name(variable.value, start + variable.value_offset)
         if variable.made:
             self._made(Name(variable.made, start, None), start + variable.offset, ())
+
+    def _declared(self, declaration: Declaration, value: Node | None, *, assigned: bool, in_function: bool) -> None:
+        declarator = declaration.declarator
+        if assigned and value is not None:
+            self._value(value)
+        if in_function:
+            self._declare(declaration, self._deduced(declarator.type, value))
+        else:
+            self._variables.update(declarator.names)
 
     def _deduced(self, declared_type: bytes, value: Node | None) -> Hint:
         return self._expressions.deduced(value) if b"auto" in declared_type and value is not None else UNKNOWN
@@ -277,7 +287,7 @@ class Uses:
         """``Slice key(start, size());`` in a function makes an object, though the grammar sees two parameters."""
         listed = declaration.node.child_by_field_name("parameters")
         written = [] if listed is None else [node for node in listed.named_children if node.type != "comment"]
-        read = [_bare_argument(parameter) for parameter in written]
+        read = [bare_argument(parameter) for parameter in written]
         arguments = [argument for argument in read if argument is not None]
         if not arguments or len(arguments) < len(read):
             return
@@ -290,10 +300,10 @@ class Uses:
             name = self._expressions.name(node)
             hint = self._expressions.hint(node)
             self._not_uses.add(name.start)
-            if called and hint[0].startswith(_NAMING):
+            if called and hint[0].startswith('["name",'):
                 self._refer(name.text, ReferenceKind.CALL, name.start, '["call"]')
                 hint = called_without_arguments(name.text)
-            elif hint[0].startswith(_NAMING):
+            elif hint[0].startswith('["name",'):
                 self._named(node)
             hints.append(hint)
         declarator = declaration.declarator
@@ -311,7 +321,7 @@ class Uses:
         for declaration in declarations(node, self._code):
             declarator = declaration.declarator
             self._variables.update(declarator.names)
-            if declarator.shape == "" and initialised and not declares:
+            if declaration.node.type == "field_identifier" and initialised and not declares:
                 self._made_of(type_node, declarator.start, self._arguments(value))
 
     def _made_of(self, type_node: Node, start: int, arguments: Sequence[Hint]) -> None:
@@ -343,7 +353,10 @@ class Uses:
         name = called.name
         subject = UNKNOWN if called.object is None else self._expressions.object(called)
         target = self._target("call" if called.object is None else "method", subject, name.text)
-        arguments = self._arguments(parts[-1], names=target is None or target.kind is ReferenceKind.CALL)
+        if target is None or target.kind is ReferenceKind.CALL:
+            arguments = self._arguments(parts[-1])
+        else:
+            arguments = self._expressions.counted(parts[-1])
         if target is not None:
             written = self._expressions.template_arguments(name.arguments)
             operands = self._expressions.operands(target.form, target.subject, arguments, written)
@@ -356,12 +369,14 @@ class Uses:
             target = self._target("method", subject, name)
         else:
             target = self._target("call", UNKNOWN, path.first)
-        arguments = self._expressions.atoms(call.arguments)
         if target is None or target.kind is ReferenceKind.CALL:
+            arguments = self._expressions.atoms(call.arguments)
             for hint, _ in arguments:
-                if hint.startswith(_NAMING):
+                if may_name_a_function(hint):
                     self._values_among(node.children[-1])
                     break
+        else:
+            arguments = [UNKNOWN] * min(len(call.arguments), MAX_COUNTED)
         if target is not None:
             operands = self._expressions.operands(target.form, target.subject, arguments, "")
             self._refer(target.name, target.kind, node.start_byte + call.name_offset, operands)
@@ -413,7 +428,7 @@ class Uses:
             operands = self._expressions.operands("init", UNKNOWN, self._arguments(parts[-1]), written)
             self._refer(name.text, ReferenceKind.CALL, name.start, operands)
 
-    def _parenthesized_call(self, node: Node) -> None:
+    def _cast(self, node: Node) -> None:
         called = parenthesized_call(node, self._code)
         if called is not None:
             name = self._expressions.name(called[0])
@@ -429,11 +444,14 @@ class Uses:
             operands = self._expressions.operands("call", UNKNOWN, [hint], "")
             self._refer(literal_operator(suffix), ReferenceKind.CALL, parts[-1].start_byte, operands)
 
-    def _arguments(self, listed: Node | None, *, names: bool = True) -> list[Hint]:
-        """The hints of arguments; those that may name functions are uses of them where ``names`` says so."""
+    def _arguments(self, listed: Node | None) -> list[Hint]:
+        """The hints of arguments; those that may name functions are uses of them."""
         hints = self._expressions.arguments(listed)
-        if names and listed is not None and any(hint.startswith(_NAMING) for hint, _ in hints):
-            self._values_among(listed)
+        if listed is not None:
+            for hint, _ in hints:
+                if may_name_a_function(hint):
+                    self._values_among(listed)
+                    break
         return hints
 
     def _values_among(self, listed: Node) -> None:
@@ -452,15 +470,17 @@ class Uses:
 
     def _assignment(self, node: Node) -> None:
         self._operator(self._operators.assignment(node))
+        if _NAME_ASSIGNED.fullmatch(self._code, node.start_byte, node.end_byte):
+            self._value(node.children[-1])
 
     def _subscript(self, node: Node) -> None:
         self._operator(self._operators.subscript(node))
 
-    def _unary(self, operand: Node) -> None:
-        self._operator(self._operators.unary(operand, self._locals))
+    def _unary(self, node: Node) -> None:
+        self._operator(self._operators.unary(node))
 
-    def _arrow(self, operand: Node) -> None:
-        self._operator(self._operators.arrow(operand, self._locals))
+    def _member(self, node: Node) -> None:
+        self._operator(self._operators.arrow(node))
 
     def _operator(self, used: Operator | None) -> None:
         if used is not None:
@@ -479,16 +499,15 @@ class Uses:
             self._named(node)
 
     def _named(self, node: Node) -> None:
-        """A name that is no local and may be a function's."""
         name = self._expressions.name(node)
-        head, _, last = name.text.rpartition("::")
-        if (
-            last
-            and (head or last not in self._variables)
-            and not _NOT_A_FUNCTION.fullmatch(last)
-            and not self._is_dependent(name.text)
-        ):
-            self._refer(name.text, ReferenceKind.NAME, name.start)
+        self._name(name.text, name.start)
+
+    def _name(self, name: str, start: int) -> None:
+        """A name that is perhaps a function's."""
+        head, _, last = name.rpartition("::")
+        known = not last or is_no_function(last) or (not head and last in self._variables)
+        if not known and not self._is_dependent(name):
+            self._refer(name, ReferenceKind.NAME, start)
 
     def _is_dependent(self, name: str) -> bool:
         """Whether a template parameter or a local hides what the name would mean."""
@@ -508,17 +527,18 @@ class Uses:
         self._refer(name, ReferenceKind.TYPE, start)
 
     def _qualifier(self, node: Node) -> None:
-        start = node.start_byte
-        if self._code[start : start + 1].isupper() and start not in self._not_uses:
+        start, stop = node.start_byte, node.end_byte
+        if self._code[start : start + 1].isupper() and start not in self._not_uses and self._code[stop] == _COLON:
             name = qualifier_before(self._code, start) + self._written(node)
             if not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
                 self._refer(name, ReferenceKind.TYPE, start)
 
-    def _measured(self, node: Node) -> None:
+    def _size(self, node: Node) -> None:
         """``sizeof(Foo)`` looks like a variable to the grammar."""
-        name = self._written(node)
-        if _LIKE_A_TYPE.fullmatch(name) and not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
-            self._refer(name, ReferenceKind.TYPE, node.start_byte)
+        found = _SIZE_OF_TYPE.fullmatch(self._code, node.start_byte, node.end_byte)
+        name = "" if found is None else found[1].decode("utf-8", "replace")
+        if found is not None and not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
+            self._refer(name, ReferenceKind.TYPE, found.start(1))
 
     def _bases(self, node: Node) -> None:
         for child in node.named_children:
@@ -575,17 +595,3 @@ def _placed(
 ) -> Iterable[tuple[int, int, _Handler, _Item]]:
     """Items with where they start, numbered on, so that a sort keeps the order of what starts at one place."""
     return zip(starts, count(number), repeat(handle), items)
-
-
-def _bare_argument(parameter: Node) -> tuple[Node, bool] | None:
-    """The name in a parameter that may be an argument, and whether it is called: ``start`` and ``size()``."""
-    parts = parameter.children
-    if not parts or parts[0].type not in ("type_identifier", "qualified_identifier"):
-        return None
-    if len(parts) == 1:
-        return parts[0], False
-    if len(parts) == 2 and parts[1].type == "abstract_function_declarator":
-        listed = parts[1].child_by_field_name("parameters")
-        if listed is not None and listed.named_child_count == 0 and parts[1].child_count == 1:
-            return parts[0], True
-    return None
