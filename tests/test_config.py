@@ -57,6 +57,9 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "index_generated": ("true", "1", True),
     "index_exclude": ('["a/*", "b"]', f"a/*{os.pathsep}b", ("a/*", "b")),
     "index_workers": ("3", "3", 3),
+    "compiler_commands": ('"none"', "none", "none"),
+    "compiler_seconds": ("7", "7", 7),
+    "compiler_megabytes": ("512", "512", 512),
 }
 
 

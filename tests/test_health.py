@@ -73,6 +73,7 @@ def test_a_healthy_installation_has_nothing_wrong(settings: Settings) -> None:
         "python",
         "sqlite",
         "git",
+        "libclang",
         "data folder",
         "embeddings",
         "language model",

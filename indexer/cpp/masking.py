@@ -566,7 +566,10 @@ class _Reading:
         by_start: dict[int, list[Scope]] = {}
         for start, scope in spans:
             by_start.setdefault(start, []).append(scope)
-        self.scopes.extend(VirtualScope(start, end, tuple(scopes)) for start, scopes in by_start.items())
+        last = len(self.bare)  # of a scope that was opened behind the brace that nothing closes
+        self.scopes.extend(
+            VirtualScope(start, end if start <= end else last, tuple(scopes)) for start, scopes in by_start.items()
+        )
 
 
 class _Use(NamedTuple):
