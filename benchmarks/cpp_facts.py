@@ -1,4 +1,4 @@
-"""Measures our facts of C++ against Clang's: made without a build, and after the compiler's pass over a build's commands.
+"""Measures our facts of C++, made without a build and with one, against Clang's.
 
     python benchmarks/cpp_facts.py [--keep DIR] [--json] [--build | --no-build] [LIBRARY ...]
     python benchmarks/cpp_facts.py --keep DIR --show wrong calls leveldb      (or: missing functions, types, bases ...)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from cpp_oracle import Base, Call, Oracle, Place
+from cpp_oracle import Base, Call, Expansion, Oracle, Place, Stretch
 
 from indexer.model import Edge, Provenance, ReferenceKind, Symbol, SymbolId, SymbolKind, Trait
 
@@ -284,7 +284,8 @@ class _Sites:
                 for name in call.names:
                     self.at[call.path, line, _squeezed(name)].append(call)
         self.silent: defaultdict[str, set[int]] = defaultdict(set)
-        for stretch in (*oracle.templates, *oracle.expansions):
+        stretches: list[Stretch | Expansion] = [*oracle.templates, *oracle.expansions]
+        for stretch in stretches:
             self.silent[stretch.path].update(range(stretch.first_line, stretch.last_line + 1))
 
     def cannot_tell(self, path: str, line: int, name: str, *, seen: bool) -> bool:
@@ -564,7 +565,8 @@ def _overrides(oracle: Oracle, ours: Ours, into: Comparison) -> None:
                 "; ".join(e.target for e in here) or "nothing",
             )
             into.findings.append(Finding("overrides", "missing", "not noted", *detail))
-        for edge in here:
+        # One claim may come twice: derived from the classes, and from the compiler.
+        for edge in {edge.target_id or edge.target: edge for edge in here}.values():
             right = any(stands_at(symbol, override.places) for symbol in ours.targets(edge))
             score.right += right
             score.wrong += not right

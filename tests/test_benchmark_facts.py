@@ -1,5 +1,6 @@
 """What benchmarks/cpp_facts.py counts: Clang's side over a tiny tree, and the arithmetic of the comparison."""
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import cpp_libraries
 import cpp_oracle
 from cpp_clang import read
-from cpp_libraries import Unit
+from cpp_libraries import Library, Unit
 from cpp_matching import Comparison, Ours, compare
 
+from indexer.compiler import read_commands
 from indexer.model import Edge, Provenance, ReferenceKind, Span, Symbol, SymbolId, SymbolKind
 
 HEADER = """\
@@ -145,6 +148,31 @@ def test_clangs_facts_survive_being_kept(tree: Path) -> None:
     oracle = clang(tree, "#if 0\n#endif\nstruct Own : Slice {\n  void run() { take(*this); }\n};\n")
     assert oracle.calls
     assert cpp_oracle.Oracle.loads(oracle.dumps()) == oracle
+
+
+def test_the_commands_of_a_library_are_what_the_product_reads(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "a.cc").write_text("", encoding="utf-8")
+    (tree / "b.c").write_text("", encoding="utf-8")
+    (tree / "only.h").write_text("", encoding="utf-8")
+    flags = (f"-I{tree}", "-DNAME=1")
+    monkeypatch.setattr(cpp_libraries, "system_arguments", lambda _: ("-nostdinc++", "-isystem", "/headers"))
+    units = (
+        Unit(str(tree / "a.cc"), None, flags),
+        Unit(str(tree / "b.c"), None, flags),
+        Unit("unit of both", "#include <slice.h>\n#include <only.h>\n", flags),
+    )
+    path = cpp_libraries.write_commands(Library("some", tree, units, ""), tree.parent / f"{tree.name} beside")
+    found = read_commands(path, tree.resolve())
+    common = ("-I", str(tree), "-DNAME=1", "-nostdinc++", "-isystem", "/headers")
+    assert [(unit.path, unit.arguments) for unit in found.units] == [
+        ("a.cc", common),
+        ("b.c", common),
+        ("slice.h", (*common, "-xc++")),
+        ("only.h", (*common, "-xc++")),
+    ]
+    assert (found.problems, found.outside, found.missing, found.duplicates) == ((), 0, 0, 0)
+    assert not path.is_relative_to(tree)
+    assert {entry["directory"] for entry in json.loads(path.read_bytes())} == {str(tree)}
 
 
 FEW = "void run(Slice* s) {\n" + "".join(f"  take({number}.0); take(*s);\n" for number in range(6)) + "}\n"

@@ -16,6 +16,7 @@ from indexer.cpp.hints import (
     BOOL,
     MAX_DEPTH,
     MAX_HINT,
+    SIZE,
     UNKNOWN,
     Hint,
     address,
@@ -74,6 +75,7 @@ class Expressions:
         self._rewritten = _REWRITTEN in code
         self.simple_length = 0 if self._rewritten else simple.MAX_LENGTH  # bytes of what may be read off its text
         self._get = names.get
+        self._hides = names.hides
         self._readers: dict[str, Callable[[Node, int], Hint]] = {
             "comment": lambda _, __: _COMMENT,
             "identifier": self._identifier,
@@ -191,7 +193,7 @@ class Expressions:
         return found
 
     def _named(self, name: str, room: int) -> Hint:
-        if room < 1 or ("::" in name and self._get(name.partition("::")[0]) is not None):
+        if room < 1 or ("::" in name and self._hides(name)):
             return UNKNOWN
         return f'["name",{quoted(name)}]', 1
 
@@ -316,7 +318,7 @@ class Expressions:
 
     def _qualified(self, node: Node, room: int) -> Hint:
         name = self.name(node).text
-        if not room or not name or self._get(name.partition("::")[0]) is not None:
+        if not room or not name or self._hides(name):
             return UNKNOWN
         return f'["name",{quoted(name)}]', 1
 
@@ -343,7 +345,7 @@ class Expressions:
         else:
             subject = UNKNOWN
         written = self.template_arguments(called.name.arguments)
-        return self._called(subject, name, self.arguments(parts[-1], room - 1), written, room)
+        return self.called(subject, name, self.arguments(parts[-1], room - 1), written, room)
 
     def _simple_call(self, call: simple.Call, room: int) -> Hint:
         if room < 1:
@@ -355,7 +357,7 @@ class Expressions:
             subject, name = self.subject(path, room - 1)
             if subject is UNKNOWN:
                 return UNKNOWN
-        return self._called(subject, name, self.atoms(call.arguments, room - 1), "", room)
+        return self.called(subject, name, self.atoms(call.arguments, room - 1), "", room)
 
     def subject(self, path: simple.Path, room: int = MAX_DEPTH - 1) -> tuple[Hint, str]:
         """The hint of the object in a simple call of a method, and the method's name."""
@@ -363,12 +365,14 @@ class Expressions:
         found = self.path(simple.Path(path.first, path.steps[:-1]), room - arrow)
         return (pointee(found, room) if arrow else found), name
 
-    def _called(self, subject: Hint, name: str, arguments: list[Hint], written: str, room: int) -> Hint:
+    def called(self, subject: Hint, name: str, arguments: list[Hint], written: str, room: int) -> Hint:
         """The hint of a call; without ``subject`` perhaps of a local."""
         if not name or room < 1:
             return UNKNOWN
         if subject is UNKNOWN:
-            local = self._get(name.partition("::")[0])
+            local = self._get(name)
+            if "::" in name and self._hides(name):
+                return UNKNOWN
             if local is not None:
                 if not callable_object(local) or local[1] >= room:
                     return UNKNOWN
@@ -427,7 +431,7 @@ class Expressions:
         return BOOL
 
     def _size(self, _: Node, __: int) -> Hint:
-        return '"size_t"', 0
+        return SIZE
 
     def _new(self, node: Node, room: int) -> Hint:
         named = node.child_by_field_name("type")
@@ -442,7 +446,7 @@ class Expressions:
         called = parenthesized_call(node, self._code)
         if called is not None:
             name, arguments = called
-            return self._called(UNKNOWN, self.name(name).text, self.each(arguments, room - 1), "", room)
+            return self.called(UNKNOWN, self.name(name).text, self.each(arguments, room - 1), "", room)
         return self.type_of(named)
 
     def _braced_type(self, node: Node, _: int) -> Hint:
@@ -548,7 +552,7 @@ def parenthesized_call(node: Node, code: bytes) -> tuple[Node, list[Node]] | Non
 def listed_by_commas(node: Node) -> list[Node]:
     """The expressions in ``(a, b)``, where that is one expression."""
     found = node.named_child(0) if node.type == "parenthesized_expression" else None
-    if found is None:
+    if found is None or found.start_byte == found.end_byte:
         return []
     arguments: list[Node] = []
     while found.type == "comma_expression" and len(arguments) < MAX_ARGUMENTS:

@@ -42,7 +42,8 @@ MAX_HINT = 300  # characters of what is known of one local; longer ones are not 
 
 UNKNOWN: Hint = ("null", 0)
 BOOL: Hint = ('"bool"', 0)
-_FIRST_NAME = re.compile(r"(?:const )?(\w+)(?=::|[*&.]|$)")
+SIZE: Hint = ('"size_t"', 0)
+_FIRST_NAME = re.compile(r"(?:const )?(\w+(?:::|(?=[*&.]|$)))")
 _NO_FUNCTION = re.compile(r"default|delete|[A-Z][A-Z0-9_]+|k[A-Z]\w*|[mgs]_\w+|\w+_|\w")
 _NAMED = re.compile(r'(?:\["&",)?\["name","(?:\w+::)*(\w+)"\]\]?')
 _OPAQUE = re.compile(r"\b(?:auto|decltype|typeof|__typeof__)\b")
@@ -74,6 +75,7 @@ class Weight(Enum):
     """Whether an operator may be one of a class when this is its operand."""
 
     BUILTIN = 0  # a number or a pointer
+    TEXT = 4  # a string of C
     OPEN = 1  # a field or a result, whose type another declaration tells
     STANDARD = 2  # of the standard library
     CLASS = 3  # of a type that is none of these
@@ -93,7 +95,7 @@ def may_name_a_function(hint: str) -> bool:
 
 def is_builtin(hint: str) -> bool:
     """Whether a hint is a type that has no operators of its own: a number, a pointer."""
-    return weigh_text(hint) is Weight.BUILTIN
+    return weigh_text(hint) in (Weight.BUILTIN, Weight.TEXT)
 
 
 @lru_cache(maxsize=16384)
@@ -102,6 +104,8 @@ def weigh_text(hint: str) -> Weight:
     if not hint.startswith('"'):
         return Weight.BUILTIN if hint in ("null", '["lambda"]', '["this"]') else Weight.OPEN
     text = json.loads(hint).removeprefix("const ").rstrip("&")
+    if text == "char*":
+        return Weight.TEXT
     if text.endswith(("*", ")")) or _BUILTIN.fullmatch(text):
         return Weight.BUILTIN
     return Weight.STANDARD if text.startswith("std::") else Weight.CLASS
@@ -131,11 +135,6 @@ def subscripted(subject: Hint, index: Hint) -> Hint:
     if subject is UNKNOWN:
         return UNKNOWN
     return f'["[]",{subject[0]},{index[0]}]', max(subject[1], index[1]) + 1
-
-
-def called_without_arguments(name: str) -> Hint:
-    """What ``name()`` is."""
-    return f'["call",{quoted(name)},[]]', 1
 
 
 def literal_operator(suffix: str) -> str:

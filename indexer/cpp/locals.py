@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 from tree_sitter import Node
 
-from indexer.cpp.hints import MAX_HINT, Hint
+from indexer.cpp.hints import MAX_HINT, UNKNOWN, Hint
 
 MAX_USINGS = 64  # in one context; a file of nothing but using-directives would grow with its square
 _MAX_NESTING = 64  # pointers to arrays of pointers ...
 _NAMES = frozenset({"identifier", "field_identifier", "type_identifier"})
+_MAX_BARE = 3  # calls inside calls among arguments that look like parameters
+_BARE = frozenset({"type_identifier", "qualified_identifier"})
 _SHAPES = {"pointer_declarator": "*", "reference_declarator": "&", "array_declarator": "[]"}
 _STORAGE = re.compile(
     rb"\b(?:static|constexpr|constinit|extern|inline|mutable|thread_local|register|volatile|friend|__thread)\b"
@@ -45,6 +47,13 @@ class Declaration(NamedTuple):
     node: Node  # of the declarator
     value: Node | None
     assigned: bool  # behind "="
+
+
+class Bare(NamedTuple):
+    """An argument that looks like a parameter: ``start`` or ``size(start)``."""
+
+    name: Node
+    arguments: "tuple[Bare, ...] | None"  # of a call
 
 
 class Locals:
@@ -81,6 +90,16 @@ class Locals:
         """From here to the end of the innermost block."""
         self._hidden[-1].append((name, self._hints.get(name)))
         self._hints[name] = hint
+
+    def declare_type(self, name: str) -> None:
+        """A template parameter: unlike a variable, it hides what stands before a ``::`` as well."""
+        self.declare(name, UNKNOWN)
+        self.declare(name + "::", UNKNOWN)
+
+    def hides(self, name: str) -> bool:
+        """Whether a local or template parameter stands before what a name, qualified or not, would mean elsewhere."""
+        end = name.find("::")
+        return self.get(name if end < 0 else name[: end + 2]) is not None
 
     def use(self, using: str) -> None:
         """A using-directive, using-declaration or alias, in the spelling of ``Context.usings``."""
@@ -127,6 +146,8 @@ def declarator_of(declarator: Node, before: bytes, code: bytes) -> Declarator | 
         if kind == "structured_binding_declarator":
             names = tuple(_text(code, part.start_byte, part.end_byte) for part in node.named_children)
             return Declarator(names, b"auto", "bind", node.start_byte)
+        if kind.startswith("abstract_"):
+            return None  # the parameters in it are those of a type
         shape = _shape(kind, shape)
         following = node.child_by_field_name("declarator")
         if following is None:
@@ -144,18 +165,21 @@ def _shape(kind: str, outer: str) -> str:
     return outer or _SHAPES.get(kind, "")
 
 
-def bare_argument(parameter: Node) -> tuple[Node, bool] | None:
-    """The name in a parameter that may be an argument, and whether it is called: ``start`` and ``size()``."""
-    parts = parameter.children
-    if not parts or parts[0].type not in ("type_identifier", "qualified_identifier"):
+def bare_arguments(listed: Node | None, nesting: int = _MAX_BARE) -> tuple[Bare, ...] | None:
+    """The arguments in what the grammar took for parameters, or None where they are parameters."""
+    if listed is None or nesting < 0:
         return None
-    if len(parts) == 1:
-        return parts[0], False
-    if len(parts) == 2 and parts[1].type == "abstract_function_declarator":
-        listed = parts[1].child_by_field_name("parameters")
-        if listed is not None and listed.named_child_count == 0 and parts[1].child_count == 1:
-            return parts[0], True
-    return None
+    arguments: list[Bare] = []
+    for parameter in listed.named_children:
+        if parameter.type == "comment":
+            continue
+        parts = parameter.children
+        called = parts[-1].child(0) if len(parts) == 2 and parts[1].type == "abstract_function_declarator" else None
+        inner = () if len(parts) == 1 else bare_arguments(called, nesting - 1)
+        if not parts or parts[0].type not in _BARE or inner is None:
+            return None
+        arguments.append(Bare(parts[0], inner if called is not None else None))
+    return tuple(arguments)
 
 
 @lru_cache(maxsize=8192)

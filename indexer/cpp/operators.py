@@ -20,11 +20,13 @@ _LAST_OF_OPERATOR = _OPERATOR[-1]
 _LOGIC = frozenset({"&&", "||", "and", "or"})
 _UNARY = re.compile(rb"(\*|\+\+|--|[!~+-])\s*([A-Za-z_]\w*)|([A-Za-z_]\w*)\s*(\+\+|--)")
 _ARROW = re.compile(rb"([A-Za-z_]\w*)\s*->")
-_ASSIGNED = re.compile(rb"(?:\*\s*)?([A-Za-z_]\w*)\s*[-+*/%&|^<>]{0,2}=")
+_TEXTUAL = frozenset({"==", "!=", "<", ">", "+"})  # what strings are given to
+_OPEN_AND_TEXT = {Weight.OPEN, Weight.TEXT}
+_ADDED = frozenset({Weight.OPEN, Weight.TEXT})  # what += may add to a field
 _STREAMING = frozenset({"<<", ">>"})
 # Of operands that are not looked at more closely. Casts apart, which few add up, no call shows a class.
 _WEIGHTS = dict.fromkeys(("call_expression", "field_expression", "template_function"), Weight.OPEN) | dict.fromkeys(
-    ("number_literal", "char_literal", "string_literal", "concatenated_string", "null", "true", "false"), Weight.BUILTIN
+    ("number_literal", "char_literal", "null", "true", "false"), Weight.BUILTIN
 )
 _INT: Hint = ('"int"', 0)  # the argument that tells x++ from ++x
 
@@ -69,7 +71,8 @@ class Operators:
         one, other = self._weight(parts[0]), self._weight(parts[2])
         of_a_class = one is Weight.CLASS or other is Weight.CLASS
         printed = one is Weight.STANDARD and other is Weight.OPEN and sign in _STREAMING
-        if of_a_class or printed or one is other is Weight.OPEN:
+        compared = sign in _TEXTUAL and {one, other} == _OPEN_AND_TEXT
+        if of_a_class or printed or compared or one is other is Weight.OPEN:
             return Operator(sign, parts[1].start_byte, self._hint(parts[0]), (self._hint(parts[2]),))
         return None
 
@@ -77,14 +80,17 @@ class Operators:
         return _WEIGHTS.get(node.type) or weigh(self._hint(node))
 
     def assignment(self, node: Node) -> Operator | None:
-        """``local = right``, ``*local += right``."""
-        found = _ASSIGNED.match(self._code, node.start_byte, node.end_byte)
-        if found is None or self._get(found[1].decode()) is None:
-            return None
+        """``left = right``, ``left += right``."""
         parts = node.children
-        left = self._hint(parts[0])
-        if weigh(left) is Weight.CLASS:
-            return Operator(self._written(parts[1]), parts[1].start_byte, left, (self._hint(parts[-1]),))
+        one, other = self._weight(parts[0]), self._weight(parts[-1])
+        sign = self._written(parts[1])
+        may_be = one is Weight.CLASS or (one is Weight.OPEN and other is Weight.CLASS)
+        if one is Weight.OPEN and sign == "=":
+            may_be = may_be or parts[-1].type == "call_expression"
+        elif one is Weight.OPEN:
+            may_be = may_be or other in _ADDED or self._get(self._written(parts[0])) is not None
+        if may_be:
+            return Operator(sign, parts[1].start_byte, self._hint(parts[0]), (self._hint(parts[-1]),))
         return None
 
     def subscript(self, node: Node) -> Operator | None:

@@ -17,18 +17,19 @@ from indexer.cpp.collector import Lines, Noted, Ranges, Region, within
 from indexer.cpp.expressions import CASTS, MAX_ARGUMENTS, MAX_COUNTED, Expressions, Name, parenthesized_call
 from indexer.cpp.grammar import Captures
 from indexer.cpp.hints import (
+    MAX_DEPTH,
+    SIZE,
     UNKNOWN,
     Hint,
     binding_of,
     callable_object,
-    called_without_arguments,
     element_of,
     is_builtin,
     is_no_function,
     literal_operator,
     may_name_a_function,
 )
-from indexer.cpp.locals import Declaration, Locals, bare_argument, declarations, using_of
+from indexer.cpp.locals import Bare, Declaration, Locals, bare_arguments, declarations, using_of
 from indexer.cpp.masking import MacroUse
 from indexer.cpp.members import MACRO_NAME
 from indexer.cpp.operators import Operator, Operators
@@ -145,7 +146,7 @@ class Uses:
         self._stack.append(region)
         self._locals.open(region.end)
         for name in region.own - outer:
-            self._locals.declare(name, UNKNOWN)
+            self._locals.declare_type(name)
 
     def _block(self, node: Node) -> None:
         self._locals.open(node.end_byte)
@@ -164,7 +165,7 @@ class Uses:
             for parameter in parameters.named_children:
                 word = _LAST_WORD.search(self._written(parameter).partition("=")[0])
                 if word:
-                    self._locals.declare(word[0], UNKNOWN)
+                    self._locals.declare_type(word[0])
 
     def _requires(self, node: Node) -> None:
         self._locals.open(node.end_byte)
@@ -285,31 +286,34 @@ class Uses:
 
     def _variable_like_a_function(self, type_node: Node, declaration: Declaration) -> None:
         """``Slice key(start, size());`` in a function makes an object, though the grammar sees two parameters."""
-        listed = declaration.node.child_by_field_name("parameters")
-        written = [] if listed is None else [node for node in listed.named_children if node.type != "comment"]
-        read = [bare_argument(parameter) for parameter in written]
-        arguments = [argument for argument in read if argument is not None]
-        if not arguments or len(arguments) < len(read):
+        arguments = bare_arguments(declaration.node.child_by_field_name("parameters"))
+        if not arguments:
             return
-        if type_node.type == "primitive_type" and all(
-            self._locals.get(self._written(node)) is None for node, _ in arguments
-        ):
+        known = [self._locals.get(self._written(argument.name)) for argument in arguments]
+        if type_node.type == "primitive_type" and not any(known):
             return
-        hints: list[Hint] = []
-        for node, called in arguments:
-            name = self._expressions.name(node)
-            hint = self._expressions.hint(node)
-            self._not_uses.add(name.start)
-            if called and hint[0].startswith('["name",'):
-                self._refer(name.text, ReferenceKind.CALL, name.start, '["call"]')
-                hint = called_without_arguments(name.text)
-            elif hint[0].startswith('["name",'):
-                self._named(node)
-            hints.append(hint)
+        hints = [self._bare(argument, MAX_DEPTH) for argument in arguments]
         declarator = declaration.declarator
         type_text = self._code[type_node.start_byte : type_node.end_byte]
         self._locals.declare(declarator.names[0], self._expressions.declared(type_text, hints[0]))
         self._made_of(type_node, declarator.start, hints)
+
+    def _bare(self, argument: Bare, room: int) -> Hint:
+        name = self._expressions.name(argument.name)
+        self._not_uses.add(name.start)
+        if argument.arguments is None:
+            hint = self._expressions.hint(argument.name, room)
+            if may_name_a_function(hint[0]):
+                self._named(argument.name)
+            return hint
+        hints = [self._bare(inner, room - 1) for inner in argument.arguments]
+        if name.text == "sizeof":
+            return SIZE
+        target = self._target("call", UNKNOWN, name.text)
+        if target is not None:
+            operands = self._expressions.operands(target.form, target.subject, hints, "")
+            self._refer(target.name, target.kind, name.start, operands)
+        return self._expressions.called(UNKNOWN, name.text, hints, "", room)
 
     def _field(self, node: Node) -> None:
         type_node = node.child_by_field_name("type")
@@ -331,7 +335,7 @@ class Uses:
     def _made(self, name: Name, start: int, arguments: Sequence[Hint]) -> None:
         """A variable of this type is made, unless the type is surely none of the tree's classes."""
         text = name.text
-        if not text or text.startswith("std::") or is_builtin(f'"{text}"') or self._is_dependent(text):
+        if not text or text.startswith("std::") or is_builtin(f'"{text}"') or self._locals.hides(text):
             return
         written = self._expressions.template_arguments(name.arguments)
         self._refer(text, ReferenceKind.CALL, start, self._expressions.operands("new", UNKNOWN, arguments, written))
@@ -415,7 +419,7 @@ class Uses:
             self._make(self._expressions.name(named), self._arguments(node.child_by_field_name("value")))
 
     def _make(self, name: Name, arguments: Sequence[Hint]) -> None:
-        if name.text and not self._is_dependent(name.text):
+        if name.text and not self._locals.hides(name.text):
             written = self._expressions.template_arguments(name.arguments)
             operands = self._expressions.operands("new", UNKNOWN, arguments, written)
             self._refer(name.text, ReferenceKind.CALL, name.start, operands)
@@ -423,7 +427,7 @@ class Uses:
     def _initializer(self, node: Node) -> None:
         parts = node.named_children
         name = self._expressions.name(parts[0])
-        if name.text and not self._is_dependent(name.text):
+        if name.text and not self._locals.hides(name.text):
             written = self._expressions.template_arguments(name.arguments)
             operands = self._expressions.operands("init", UNKNOWN, self._arguments(parts[-1]), written)
             self._refer(name.text, ReferenceKind.CALL, name.start, operands)
@@ -461,17 +465,20 @@ class Uses:
     # Operators
 
     def _binary(self, node: Node) -> None:
+        self._operation(node, self._operators.binary)
+
+    def _assignment(self, node: Node) -> None:
+        self._operation(node, self._operators.assignment)
+        if _NAME_ASSIGNED.fullmatch(self._code, node.start_byte, node.end_byte):
+            self._value(node.children[-1])
+
+    def _operation(self, node: Node, read: Callable[[Node], Operator | None]) -> None:
         called = self._operators.called(node)
         if called is None:
-            self._operator(self._operators.binary(node))
+            self._operator(read(node))
         else:
             operands = self._expressions.operands("call", UNKNOWN, called.right, "")
             self._refer("operator" + called.sign, ReferenceKind.CALL, called.start, operands)
-
-    def _assignment(self, node: Node) -> None:
-        self._operator(self._operators.assignment(node))
-        if _NAME_ASSIGNED.fullmatch(self._code, node.start_byte, node.end_byte):
-            self._value(node.children[-1])
 
     def _subscript(self, node: Node) -> None:
         self._operator(self._operators.subscript(node))
@@ -506,12 +513,8 @@ class Uses:
         """A name that is perhaps a function's."""
         head, _, last = name.rpartition("::")
         known = not last or is_no_function(last) or (not head and last in self._variables)
-        if not known and not self._is_dependent(name):
+        if not known and not self._locals.hides(name):
             self._refer(name, ReferenceKind.NAME, start)
-
-    def _is_dependent(self, name: str) -> bool:
-        """Whether a template parameter or a local hides what the name would mean."""
-        return self._locals.get(name.partition("::")[0]) is not None
 
     def _type_use(self, node: Node) -> None:
         start = node.start_byte
@@ -520,7 +523,7 @@ class Uses:
         name = self._written(node)
         if self._code[start - 1] == _COLON:
             name = qualifier_before(self._code, start) + name
-            if self._is_dependent(name):
+            if self._locals.hides(name):
                 return
         elif self._locals.get(name) is not None:
             return
@@ -530,14 +533,14 @@ class Uses:
         start, stop = node.start_byte, node.end_byte
         if self._code[start : start + 1].isupper() and start not in self._not_uses and self._code[stop] == _COLON:
             name = qualifier_before(self._code, start) + self._written(node)
-            if not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
+            if not MACRO_NAME.fullmatch(name) and not self._locals.hides(name):
                 self._refer(name, ReferenceKind.TYPE, start)
 
     def _size(self, node: Node) -> None:
         """``sizeof(Foo)`` looks like a variable to the grammar."""
         found = _SIZE_OF_TYPE.fullmatch(self._code, node.start_byte, node.end_byte)
         name = "" if found is None else found[1].decode("utf-8", "replace")
-        if found is not None and not MACRO_NAME.fullmatch(name) and not self._is_dependent(name):
+        if found is not None and not MACRO_NAME.fullmatch(name) and not self._locals.hides(name):
             self._refer(name, ReferenceKind.TYPE, found.start(1))
 
     def _bases(self, node: Node) -> None:
@@ -546,7 +549,7 @@ class Uses:
                 continue
             name = self._expressions.name(child)
             self._not_uses.add(name.start)
-            if not self._is_dependent(name.text):
+            if not self._locals.hides(name.text):
                 self._refer(name.text, ReferenceKind.BASE, name.start)
 
     def _include(self, node: Node) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from indexer.linking import library
 from indexer.linking.names import NAMEABLE_TYPES, Found, Names, Site, split_name
 from indexer.linking.overloads import SPREAD, Call, Candidate, Overloads, takes
-from indexer.linking.types import Type, substitute
+from indexer.linking.types import LAMBDA, SOME_ENUM, Type, substitute
 from indexer.linking.world import (
     CLASSES,
     CONSTRUCTOR,
@@ -164,6 +164,8 @@ class Meanings:
         candidates = [Candidate(function, environment) for function in functions]
         call = Call(arguments, self._explicit(explicit, place), constant)
         choice = self._overloads.choose(candidates, call)
+        if found.mixed and choice.best is not None and not self._overloads.is_own(choice.best):
+            return Meaning(type=choice.result)
         return Meaning(choice.best, type=choice.result)
 
     def _method(  # noqa: PLR0911 - one line a rule
@@ -212,7 +214,7 @@ class Meanings:
         if "::" not in written and around is not None:
             for symbol in self._seen.at(around.qualified, written):
                 if symbol.kind in OBJECTS:
-                    made = self._names.type_named(symbol.type, self._names.site_of(symbol)) if symbol.type else None
+                    made = self._names.declared_type(symbol) if symbol.type else None
                     return OUTSIDE if made is not None and made.category else self._construct(made, arguments)
         return self._new(written, arguments, (), place)
 
@@ -233,7 +235,11 @@ class Meanings:
             inherited = self._inherited(known, arguments, made)
             return Meaning(inherited or known, type=value)
         environment = self._names.environment(made)
-        if len(arguments) == 1 and self._is_copy(arguments[0], made) and not self._copies(constructors, made):
+        if (
+            len(arguments) == 1
+            and self._is_copy(arguments[0], made)
+            and not self._copies(constructors, made, arguments)
+        ):
             return Meaning(known, type=value)  # the compiler writes the constructor that takes it
         if self._inherits_from_outside(known):
             return Meaning(type=value)
@@ -245,12 +251,20 @@ class Meanings:
             return False
         return given.name == made.name or self._names.distance(given.name, made.name) > 0
 
-    def _copies(self, constructors: Sequence[Known], made: Type) -> bool:
-        """Whether one of a class's constructors takes an object of the class itself."""
+    def _copies(self, constructors: Sequence[Known], made: Type, arguments: Arguments) -> bool:
+        """Whether one of a class's constructors takes an object of the class itself, better than the compiler's do."""
+        given = arguments[0]
+        same = given is not None and given.name == made.name
         for one in constructors:
             if takes(one, 1) and one.parameters:
                 first = self._overloads.parameters(one)[0]
-                if first is None or first.kind == "parameter" or (first.name == made.name and not first.pointers):
+                if first is not None and first.kind == "parameter":
+                    if same and first.category != "&&" and not first.pointers:
+                        continue  # of two that fit alike, the one that is no template is better
+                    return True
+                if first is None and same and made.name.rpartition("::")[2] not in one.parameters[0]:
+                    continue
+                if first is None or (first.name == made.name and not first.pointers):
                     return True
         return False
 
@@ -274,7 +288,7 @@ class Meanings:
         return None
 
     def _operator(self, written: str, left: Type | None, rest: list[Type | None], place: Place) -> Meaning:
-        operands = (left, *rest)
+        left, *rest = operands = tuple(None if _is_some_enum(operand) else operand for operand in (left, *rest))
         if not any(_of_the_tree(operand) for operand in operands):
             known = all(operand is not None for operand in operands)
             return Meaning(outside=known, type=self._builtin_result(written, left, rest))
@@ -328,6 +342,8 @@ class Meanings:
         for parameter, operand in zip(self._overloads.parameters(function), operands, strict=True):
             if parameter is None or operand is None or parameter.kind == "parameter":
                 continue
+            if (operand.pointers or operand.kind == "builtin") and _must_be_itself(parameter):
+                return False
             if parameter.kind in ("class", "enum") and operand.kind in ("class", "enum"):
                 if parameter.name != operand.name and self._names.distance(operand.name, parameter.name) < 0:
                     return False
@@ -399,6 +415,8 @@ class Meanings:
         self, hint: list[Hint], place: Place
     ) -> Type | None:
         match hint:
+            case ["lambda"]:
+                return Type(LAMBDA, LAMBDA)
             case ["this"]:
                 known = self._names.class_around(place.site)
                 return Type("class", known.qualified, (), 1, bool(place.constant)) if known is not None else None
@@ -443,10 +461,10 @@ class Meanings:
         if symbol.kind not in OBJECTS:
             if symbol.kind == SymbolKind.ENUMERATOR.value:
                 scope = symbol.scope
-                return Type("enum", scope) if any(s.kind == "enum" for s in self._at(scope)) else None
+                return Type("enum", scope if any(s.kind == "enum" for s in self._at(scope)) else scope + SOME_ENUM)
             return None
         names = self._names
-        result = names.type_named(symbol.type, names.site_of(symbol)) if symbol.type else None
+        result = names.declared_type(symbol) if symbol.type else None
         if result is not None and found.owner is not None:
             result = substitute(result, names.environment(found.owner))
         if result is None or result.kind == "parameter":
@@ -531,6 +549,15 @@ def _operands(text: str) -> tuple[str, Hint, list[Hint], list[Hint]]:
     parts = json.loads(text)
     form, target, arguments, explicit = (*parts, None, None, None, None)[:4]
     return form or "call", target, arguments or [], explicit or []
+
+
+def _must_be_itself(parameter: Type) -> bool:
+    """Whether a parameter takes an object alone, and nothing converted into one."""
+    return parameter.category == "&" and not parameter.const and not parameter.pointers and parameter.kind != "builtin"
+
+
+def _is_some_enum(operand: Type | None) -> bool:
+    return operand is not None and operand.kind == "enum" and operand.name.endswith(SOME_ENUM)
 
 
 def _is_pack(hint: Hint) -> bool:

@@ -60,7 +60,13 @@ _RESULTS = {
     "std::strcmp": _INT,
     "std::getenv": _CHARS._replace(const=False),
 }
-KNOWN_TYPES = _SEQUENCES | _MAPS | _POINTERS | _STRINGS | {"std::pair", "std::tuple", "std::function", "std::variant"}
+_EXCEPTIONS = frozenset(
+    f"std::{name}"
+    for name in """logic_error domain_error invalid_argument length_error out_of_range runtime_error range_error
+    overflow_error underflow_error system_error""".split()
+)
+_OTHERS = frozenset({"std::pair", "std::tuple", "std::function", "std::variant"})
+KNOWN_TYPES = _SEQUENCES | _MAPS | _POINTERS | _STRINGS | _EXCEPTIONS | _OTHERS
 _ITERATOR_NAMES = {
     "iterator": _ITERATOR,
     "const_iterator": _ITERATOR,

@@ -55,6 +55,7 @@ class Found(NamedTuple):
     owner: Type | None = None  # the class they are members of
     complete: bool = True  # False where a base class that is not known may have hidden the name
     outside: bool = False  # declared to come from outside the tree
+    mixed: bool = False  # a using-declaration brings more of the name from outside the tree
 
 
 class Scope(NamedTuple):
@@ -197,9 +198,8 @@ class Names:
             if known.kind != CONSTRUCTOR and (known.kind != USING or known.type)
         )
         if own:
-            if any(known.kind == USING for known in own):
-                own = self._with_used(own, self.site(owner.name))
-            return Found(own, owner)
+            own, mixed = self._with_used(own)
+            return Found(own, owner, mixed=mixed)
         if self.class_at(owner.name) is None:
             return Found((), None, complete=False)
         environment: Environment | None = None
@@ -223,9 +223,15 @@ class Names:
             complete = complete and found.complete
         return Found((), None, complete=complete)
 
-    def _with_used(self, symbols: Iterable[Known], site: Site) -> tuple[Known, ...]:
-        """The symbols, with what using-declarations among them bring in put in their place."""
+    def _with_used(self, symbols: tuple[Known, ...]) -> tuple[tuple[Known, ...], bool]:
+        """The symbols, with what using-declarations among them bring in put in their place.
+
+        And whether something from outside the tree is brought in beside them.
+        """
+        if not any(known.kind == USING for known in symbols):
+            return symbols, False
         result: dict[str, Known] = {}
+        mixed = False
         for known in symbols:
             if known.kind != USING:
                 result[known.id] = known
@@ -233,11 +239,13 @@ class Names:
             if self._depth >= _MAX_DEPTH:
                 continue
             self._depth += 1
-            for used in self.qualified(known.type, site).symbols:
+            found = self.qualified(known.type, self.site(known.scope))
+            mixed = mixed or found.outside or found.mixed
+            for used in found.symbols:
                 if used.kind != USING:
                     result.setdefault(used.id, used)
             self._depth -= 1
-        return tuple(result.values())
+        return tuple(result.values()), mixed
 
     # Names
 
@@ -269,7 +277,7 @@ class Names:
                 found = self.members(Type("class", scope), name)
                 kept = tuple(known for known in found.symbols if known.kind in kinds)
                 if kept:
-                    return Found(kept, found.owner, complete)
+                    return Found(kept, found.owner, complete, mixed=found.mixed)
                 complete = complete and found.complete
                 continue
             symbols = bucket.get(scope, ())
@@ -278,11 +286,10 @@ class Names:
                     symbols += bucket.get(namespace, ())
             if symbols:
                 used = any(known.kind == USING for known in symbols)
-                if used:
-                    symbols = self._with_used(symbols, self.site(scope))
+                symbols, mixed = self._with_used(symbols)
                 kept = tuple(known for known in symbols if known.kind in kinds)
                 if kept:
-                    return Found(kept, None, complete)
+                    return Found(kept, None, complete, mixed=mixed)
                 if used and not symbols:  # using std::swap
                     return Found((), None, complete, outside=True)
         return Found((), None, complete)
@@ -305,10 +312,9 @@ class Names:
                 known = self.class_at(scope.name)
                 return Found(() if known is None else (known,), scope.type)
             return found
-        symbols = self.seen.at(scope.name, name)
-        if any(known.kind == USING for known in symbols):
-            symbols = self._with_used(symbols, self.site(scope.name))
-        return Found(symbols, None, complete=bool(symbols), outside=not symbols and scope.name == "std")
+        symbols, mixed = self._with_used(self.seen.at(scope.name, name))
+        outside = not symbols and (scope.name == "std" or mixed)
+        return Found(symbols, None, complete=bool(symbols), outside=outside, mixed=mixed)
 
     def associated(self, name: str, types: Iterable[Type | None]) -> tuple[Known, ...]:
         """The functions of a name in the namespaces of the arguments' types."""
@@ -386,16 +392,20 @@ class Names:
             return Scope("class", known.qualified, Type("class", known.qualified))
         if known.kind == ENUM:
             return Scope("enum", known.qualified)
-        if known.kind == ALIAS and known.type and self._depth < _MAX_DEPTH:
+        if known.kind == ALIAS and self._depth < _MAX_DEPTH:
             self._depth += 1
-            written = read_type(known.type)
-            site = self.site(known.scope)
-            scope = self.scope_of(written.name, site) if not written.arguments and written.name else None
-            if scope is None or scope.kind != "namespace":
-                scope = _as_scope(self.resolve(written, self.site_of(known)))
+            scopes = {self._aliased(read_type(written), known) for written in self.seen.types(known)}
             self._depth -= 1
-            return scope
+            return scopes.pop() if len(scopes) == 1 else None
         return None
+
+    def _aliased(self, written: Written, alias: Known) -> Scope | None:
+        """The namespace or type that one declaration of an alias names."""
+        site = self.site(alias.scope)
+        scope = self.scope_of(written.name, site) if not written.arguments and written.name else None
+        if scope is None or scope.kind != "namespace":
+            scope = _as_scope(self.resolve(written, self.site_of(alias)))
+        return scope
 
     def _is_class_parameter(self, name: str, site: Site) -> bool:
         """Whether a name is a template parameter of a class around the site."""
@@ -475,6 +485,12 @@ class Names:
             return Type("outside", standard, arguments)
         return None if self.seen.bucket(name) or not found.complete else Type("outside", name, arguments)
 
+    def declared_type(self, known: Known) -> Type | None:
+        """What a symbol is declared to be, hold or return; None too where its declarations disagree."""
+        site = self.site_of(known)
+        types = {self.resolve(read_type(written), site) for written in self.seen.types(known)}
+        return types.pop() if len(types) == 1 else None
+
     def type_of(self, found: Found, arguments: tuple[Type | None, ...] = ()) -> Type | None:
         """The type that type symbols mean: a class, an enum, or what an alias stands for."""
         for known in found.symbols:
@@ -483,7 +499,10 @@ class Names:
             if known.kind == ENUM:
                 return Type("enum", known.qualified)
             if known.kind == ALIAS and known.type:
-                target = self.resolve(read_type(known.type), self.site_of(known))
+                aliases = [one for one in found.symbols if one.kind == ALIAS]
+                target = self.declared_type(known)
+                if any(self.declared_type(one) != target for one in aliases):  # those of a template's specialisations
+                    return None
                 environment: dict[str, Type | None] = {}
                 if found.owner is not None:
                     environment.update(self.environment(found.owner))

@@ -71,6 +71,8 @@ class Overloads:
         if len(fitting) > 1:
             fitting = self._best(fitting, call)
         if len(fitting) == 1:
+            if Trait.DELETED.value in fitting[0].known.traits and len(candidates) > 1:
+                return Choice(None, None)  # code that compiles calls no such function: another was meant
             return Choice(fitting[0].known, self.result(fitting[0], call))
         results = {self.result(one, call) for one in fitting}
         return Choice(None, results.pop() if len(results) == 1 else None)
@@ -78,10 +80,7 @@ class Overloads:
     def result(self, candidate: Candidate, call: Call) -> Type | None:
         """What calling a function yields."""
         known = candidate.known
-        if not known.type:
-            return None
-        names = self._names
-        found = names.resolve(read_type(known.type), names.site_of(known))
+        found = self._names.declared_type(known) if known.type else None
         if found is None or (found.kind != "parameter" and not found.arguments):
             return found
         environment = dict(candidate.environment)
@@ -102,6 +101,10 @@ class Overloads:
             self._parameters[known.id] = found
         return found
 
+    def is_own(self, known: Known) -> bool:
+        """Whether a function takes something of the tree, so that the library's function of its name is another."""
+        return any(found is not None and found.kind in ("class", "enum") for found in self.parameters(known))
+
     def _best(self, candidates: list[Candidate], call: Call) -> list[Candidate]:
         """Those that no other beats."""
         if len(candidates) > _MAX_CANDIDATES:
@@ -110,6 +113,8 @@ class Overloads:
         possible = [at for at, found in enumerate(costs) if UNFIT not in found]
         if not possible:
             return candidates
+        if len(possible) > 1:
+            possible = self._in_sight(possible, candidates)
         left = [at for at in possible if not any(_beats(costs[other], costs[at]) for other in possible if other != at)]
         if len(left) > 1:
             plain = [at for at in left if not _is_template(candidates[at].known)]
@@ -117,6 +122,19 @@ class Overloads:
                 left = plain or self._most_special(left, candidates)
         chosen = [candidates[at] for at in left]
         return chosen if len(chosen) < 2 else self._told_apart(chosen)
+
+    def _in_sight(self, possible: list[int], candidates: list[Candidate]) -> list[int]:
+        """Without the functions out of the file's sight, where others of their scope are in sight.
+
+        So it is with the headers of several platforms, each of which declares the same names.
+        """
+        known = [candidates[at].known for at in possible]
+        first = known[0]
+        if first.kind == _METHOD or all(not set(first.paths).isdisjoint(one.paths) for one in known):
+            return possible
+        if any(one.scope != first.scope or len(one.parameters) != len(first.parameters) for one in known):
+            return possible
+        return [at for at in possible if self._names.seen.sees(candidates[at].known)] or possible
 
     def _most_special(self, left: list[int], candidates: list[Candidate]) -> list[int]:
         """Those templates that say most about their parameters, by how many are nothing but a template parameter."""

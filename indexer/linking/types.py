@@ -14,6 +14,11 @@ _MAX_NESTING = 8  # template arguments within template arguments that anybody re
 _MAX_TOKENS = 200
 
 
+# An unscoped enum in a scope of which only an enumerator is known: which of the scope's enums it is, is not.
+SOME_ENUM = "::?"
+LAMBDA = "lambda"  # the kind of a closure's type
+
+
 class Written(NamedTuple):
     """A type as it is written, taken apart."""
 
@@ -29,7 +34,7 @@ class Written(NamedTuple):
 class Type(NamedTuple):
     """A type whose name has been looked up. ``const`` and ``category`` as in Written."""
 
-    kind: str  # "class", "enum", "builtin", "outside" or "parameter"
+    kind: str  # "class", "enum", "builtin", "outside", "parameter" or "lambda"
     name: str  # qualified; of builtins in one spelling
     arguments: tuple["Type | None", ...] = ()
     pointers: int = 0
@@ -226,6 +231,8 @@ def cost(argument: Type | None, parameter: Type | None, distance: Distance, conv
     if parameter.kind == "parameter":
         if parameter.pointers > argument.pointers:
             return UNFIT
+        if argument.kind == LAMBDA and parameter.category == "&" and not parameter.const:
+            return None  # a variable of this type may be const or not
         return _binding(argument, parameter) if parameter.category != "&&" else EXACT
     fit = _fit(argument, parameter, distance, converts)
     if fit is None or fit >= UNFIT:
@@ -272,7 +279,9 @@ def _fit(  # noqa: PLR0911 - one line a rule
     if argument.kind == "enum" and parameter.kind == "builtin":
         return PROMOTED if parameter.name in ("int", "unsigned int") else CONVERTED
     if parameter.kind == "enum":
-        return UNFIT
+        scope = argument.name.removesuffix(SOME_ENUM) if argument.kind == "enum" else None
+        fits = scope != argument.name and scope == parameter.name.rpartition("::")[0]
+        return EXACT if fits else UNFIT
     return BY_USER if converts(argument, parameter) else UNFIT
 
 

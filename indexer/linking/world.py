@@ -58,6 +58,8 @@ class Known(NamedTuple):
     traits: frozenset[str]
     paths: tuple[str, ...]
     internal: bool  # seen by its own file and those that include it
+    # Its types with their files, where declarations disagree, as in the branches of an #if or the headers of platforms.
+    disputed: tuple[tuple[str, str], ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -174,6 +176,13 @@ class Seen:
     def sees(self, known: Known) -> bool:
         return self.path in known.paths or not self.closure().isdisjoint(known.paths)
 
+    def types(self, known: Known) -> tuple[str, ...]:
+        """The types that a symbol is declared with, as written: those in sight of the file where some are."""
+        if not known.disputed:
+            return (known.type,) if known.type else ()
+        written = {text for path, text in known.disputed if path == self.path or path in self.closure()}
+        return tuple(sorted(written or {text for _, text in known.disputed}))
+
     def names(self) -> set[str]:
         """Every name looked up so far."""
         return self._others | self._buckets.keys()
@@ -244,7 +253,17 @@ def _known(name: str, rows: list[Row]) -> Known:
         paths=tuple(dict.fromkeys(row.path for row in rows)),
         internal=Trait.ANONYMOUS.value in traits
         or (Trait.STATIC.value in traits and first.kind in (SymbolKind.FUNCTION.value, SymbolKind.VARIABLE.value)),
+        disputed=_disputed(rows) if len(rows) > 1 else (),
     )
+
+
+def _disputed(rows: list[Row]) -> tuple[tuple[str, str], ...]:
+    """The types of the declarations, or else of the definitions, where they are not one.
+
+    A definition may spell the type of its declaration in another way; two declarations mostly do not.
+    """
+    found = {(row.path, row.type) for row in rows if row.type and row.is_definition == rows[0].is_definition}
+    return tuple(sorted(found)) if len({written for _, written in found}) > 1 else ()
 
 
 def _shared(folder: str, path: str) -> int:
