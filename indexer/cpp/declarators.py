@@ -5,7 +5,7 @@ It looks at one declarator at a time and knows nothing of files, symbols or wher
 
 import re
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from tree_sitter import Node
@@ -86,6 +86,17 @@ def declared(declarator: Node, code: bytes, levels: Container[tuple[str, ...]]) 
         else:
             break
     return None if node is None else _named(node, function, outer, code, levels)
+
+
+def as_function(initialised: Node, name: Declared, code: bytes) -> Declared:
+    """``void f(A* a, void (*then)())`` reads like a variable made with arguments: the same name as a function's."""
+    value = initialised.child_by_field_name("value")
+    if value is None or value.type != "argument_list":
+        return name
+    found = parameters_of(_text(code, value.start_byte + 1, value.end_byte - 1))
+    return replace(
+        name, callable=True, parameters=found.types, required=found.required, after_parameters=value.end_byte
+    )
 
 
 def _named(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tree_sitter import Node
 
 from indexer.cpp.collector import Collector, Ranges
-from indexer.cpp.declarators import Declared, declared
+from indexer.cpp.declarators import Declared, as_function, declared
 from indexer.cpp.dialects import Plain
 from indexer.cpp.frames import Frame, Levels, internal, join
 from indexer.cpp.headings import traits_before, traits_behind
@@ -22,6 +22,8 @@ TYPE_NODES = frozenset({"class_specifier", "struct_specifier", "union_specifier"
 _UNNAMED = b"{}"  # stands for a type without a name
 _DEFAULTED = frozenset({Trait.DEFAULTED, Trait.DELETED})
 _BODY_FOLLOWS = re.compile(rb"\s*(?:const|noexcept|override|final|&{1,2}|\s)*(?::[^:;]{0,400})?\{")
+# What is void, or extern with a parenthesis behind its name, is no variable.
+_NO_VARIABLE = re.compile(rb"\bvoid\s*$|\bextern\b")
 _SINGLE_C_LINKAGE = re.compile(rb'\bextern\s*"C(?:\+\+)?"\s*(?=[^\s{])')
 
 
@@ -129,7 +131,7 @@ class Members(Collector):
         start, end = self._with_template(node)
         heading = ""
         for declarator in declarators:
-            name = declared(declarator, self._code, frame.levels)
+            name = self._declared(declarator, base)
             heading = heading or self._written(start, end)
             if name is None:
                 self._add_bindings(node, declarator, base, start, heading)
@@ -144,6 +146,12 @@ class Members(Collector):
                 inside = self._add_function(name, base, behind, start, end, heading, defines=False)
                 if len(declarators) == 1:
                     self._push(end, frame._replace(inside=inside))
+
+    def _declared(self, declarator: Node, base: bytes) -> Declared | None:
+        name = declared(declarator, self._code, self._stack[-1].levels)
+        if name and declarator.type == "init_declarator" and _NO_VARIABLE.search(base):
+            return as_function(declarator, name, self._code)
+        return name
 
     def _is_no_function(self, node: Node, name: Declared) -> bool:
         """Whether what looks like a function without a type is a macro's use or a deduction guide."""
