@@ -406,8 +406,8 @@ class Uses:
 
     def _new(self, node: Node) -> None:
         named = node.child_by_field_name("type")
-        if named is None:
-            return
+        if named is None or self._code[named.end_byte : named.end_byte + 4].lstrip().startswith(b"*"):
+            return  # new T*[n] makes pointers
         name = self._expressions.name(named)
         array = node.child_by_field_name("declarator") is not None
         arguments = [] if array else self._arguments(node.child_by_field_name("arguments"))

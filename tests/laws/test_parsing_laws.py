@@ -6,15 +6,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer import chunking, cpp, documents
+from indexer.cpp.macros import definitions, learn
 from indexer.model import Language, ParsedFile, SourceFile, SymbolKind
 from tests.support.cases import load
 
 # Real shapes to break: every case of the reader's tests.
-SNIPPETS = [case.text for case in load("cpp_*.md")]
+SNIPPETS = [case.text for kind in ("cpp", "uses", "links") for case in load(f"{kind}_*.md")]
 SPLINTERS = [
     *"{}()[]<>;:,#\"'\\/*~&=\n\r\x00\x0b\u2028é😀",
     *("/*", "*/", "//", 'R"(', "#if X\n", "#else\n", "#endif\n", "#define M(a) \\\n", "namespace ", "class "),
     *("template <", "operator", "enum ", "struct API ", "typedef ", "using ", "TEST(A, B) {", "FMT_BEGIN_NAMESPACE\n"),
+    *(
+        "#define N namespace n {\n",
+        "#define API\n",
+        "#define T(x) void x()\n",
+        "N ",
+        "API ",
+        "T(",
+        "#elif X\n",
+        "#if 0\n",
+    ),
     *("GUARDED_BY(mu)", "friend ", "<<<", ">>>", "::", "[[", "]]", 'extern "C" {', "new ", "noexcept", "requires "),
 ]
 
@@ -42,7 +53,10 @@ def source(text: str, language: Language = Language.CPP) -> SourceFile:
 
 
 def parsed(file: SourceFile) -> ParsedFile:
-    return cpp.parse(file) if file.language is Language.CPP else documents.parse_document(file)
+    """Under the macros that the text itself defines, as in a tree of this one file."""
+    if file.language is not Language.CPP:
+        return documents.parse_document(file)
+    return cpp.parse(file, learn(definitions(file.text.encode("utf-8", "surrogatepass"))))
 
 
 def line_count(text: str) -> int:
@@ -50,7 +64,7 @@ def line_count(text: str) -> int:
     return max(1, text.count("\n") + (not text.endswith("\n")))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(any_text, any_language)
 def test_parsing_never_raises_and_every_span_lies_in_the_file(text: str, language: Language) -> None:
     found = parsed(source(text, language))
@@ -75,7 +89,7 @@ def test_references_stand_in_symbols_of_the_file_and_are_told_once(text: str) ->
     assert list(found.references) == sorted(found.references, key=lambda reference: reference.span)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(any_text, any_language)
 def test_chunks_cover_the_file_without_gap_or_overlap(text: str, language: Language) -> None:
     file = source(text, language)
