@@ -79,6 +79,23 @@ def test_nesting_of_thousands_is_read_without_recursion(text: str) -> None:
     assert all(symbol.span.last_line <= text.count("\n") + 1 for symbol in parsed.symbols)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "int x = " + "a+" * 90_000 + "b;",
+        "void f() { x " + "<< y" * 90_000 + "; }",
+        "{" * 90_000,
+        "f(a," * 90_000,
+        "void f() {" + "if (a) b; else " * 70_000 + "c; }",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_nests_deeper_than_the_grammar_can_follow_is_a_problem_and_ends(text: str) -> None:
+    parsed = cpp.parse(source("int before;\n" + text + "\n"))
+    assert [symbol.name for symbol in parsed.symbols][:1] == ["before"]
+    assert "too deeply nested to be read" in {problem.message for problem in parsed.problems}
+
+
 def test_a_file_of_errors_reports_the_first_twenty_and_counts_the_others() -> None:
     parsed = cpp.parse(source("int ) = ;\n" * 100))
     assert len(parsed.problems) == cpp.MAX_PROBLEMS + 1

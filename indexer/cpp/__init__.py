@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from indexer.cpp.collector import Ranges
 from indexer.cpp.dialects import plain
-from indexer.cpp.grammar import captures_of
+from indexer.cpp.grammar import captures_of, shallow
 from indexer.cpp.macros import BUILTIN, Macros
 from indexer.cpp.masking import Masked, mask
 from indexer.cpp.reader import Reader
@@ -60,9 +60,12 @@ def _read(
 ) -> tuple[Reader, Uses]:
     """One reading of a file: its declarations, then its uses."""
     readable = plain(masked.code, old_functions=path.endswith(".c"))
-    declarations, used, comments = captures_of(readable.code)
+    code, cuts = shallow(readable.code)
+    declarations, used, comments = captures_of(code)
     reader = Reader(path, text, masked, readable, comments, only)
     reader.read(declarations)
+    for cut in cuts:
+        reader.problems[reader.lines.of(cut)] = "too deeply nested to be read"
     uses = Uses(text, readable.code, reader.lines, reader.not_uses, reader.guards, contexts, only)
     uses.read(used, reader.regions, reader.noted, masked.uses)
     return reader, uses

@@ -36,7 +36,6 @@ MAX_COUNTED = 48
 _REWRITTEN = b"operator__"  # what masking makes of "operator==" where the grammar wants a plain name
 _MAX_LITERAL = 64  # bytes that are looked at
 _MAX_PARENTHESES = 32
-_MAX_SHIFTS = 64  # out << a << b << ...
 
 _COMMENT: Hint = ("", -1)  # stands between arguments and is none
 CASTS = frozenset({"static_cast", "dynamic_cast", "reinterpret_cast", "const_cast"})
@@ -76,6 +75,8 @@ class Expressions:
         self.simple_length = 0 if self._rewritten else simple.MAX_LENGTH  # bytes of what may be read off its text
         self._get = names.get
         self._hides = names.hides
+        self._chain_start = -1  # of the last chain of shifts, and the first operand of it
+        self._chain_first: Node | None = None
         self._readers: dict[str, Callable[[Node, int], Hint]] = {
             "comment": lambda _, __: _COMMENT,
             "identifier": self._identifier,
@@ -483,11 +484,14 @@ class Expressions:
         return (known, 0) if known else (f'["op","{sign.decode()}",{one[0]},{other[0]}]', max(one[1], other[1]) + 1)
 
     def _first_shifted(self, node: Node) -> Node:
-        for _ in range(_MAX_SHIFTS):
-            if node.type != "binary_expression":
-                break
-            node = node.children[0]
-        return node
+        if node.type != "binary_expression":
+            return node
+        start = node.start_byte  # that of all in a chain, which would otherwise be walked once for each of its links
+        if start != self._chain_start:
+            while node.type == "binary_expression":
+                node = node.children[0]
+            self._chain_start, self._chain_first = start, node
+        return self._chain_first or node
 
     def _unary(self, node: Node, room: int) -> Hint:
         parts = node.children

@@ -85,7 +85,44 @@ _USES = """
 _QUERY = Query(_LANGUAGE, _DECLARATIONS + _USES + "(comment) @comment")
 _TAGS_OF_USES = frozenset(re.findall(r"@(\w+)", _USES))
 
+MAX_DEPTH = 20_000  # of nesting; 16 bits hold 65,535, and one operator may nest several nodes
+_STATEMENT = re.compile(rb"[^;{}]{%d,}" % MAX_DEPTH)
+_NESTS_NOT = bytes(range(128, 256)) + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_,;\"' \t\r\n\\"
+_VISIBLE = re.compile(rb"[^\r\n]")
+_BRACKET = re.compile(rb"[(\[{)\]}]")
+
 Captures = dict[str, list[Node]]
+
+
+def shallow(code: bytes) -> tuple[bytes, list[int]]:
+    """The code without what may nest deeper than a query can follow, blanked, and where that began.
+
+    Tree-sitter's query cursor counts depth in 16 bits and does not end beyond it. What is so deep was not written by
+    hand: an expression of tens of thousands of operators on one line.
+    """
+    if len(code) < MAX_DEPTH:
+        return code, []
+    cuts: list[int] = []
+
+    def without_deep(match: re.Match[bytes]) -> bytes:
+        if len(match[0].translate(None, _NESTS_NOT)) < MAX_DEPTH:
+            return match[0]
+        cuts.append(match.start())
+        return _VISIBLE.sub(b" ", match[0])
+
+    if code.count(b"else") > MAX_DEPTH:  # each nests in the one before
+        cuts.append(code.find(b"else"))
+        code = code.replace(b"else", b"    ")
+    code = _STATEMENT.sub(without_deep, code)
+    if sum(map(code.count, (b"(", b"[", b"{"))) > MAX_DEPTH:
+        depth = 0
+        for bracket in _BRACKET.finditer(code):
+            depth = depth + 1 if bracket[0] in b"([{" else max(0, depth - 1)
+            if depth > MAX_DEPTH:
+                cuts.append(bracket.start())
+                code = code[: bracket.start()] + _VISIBLE.sub(b" ", code[bracket.start() :])
+                break
+    return code, cuts
 
 
 def captures_of(code: bytes) -> tuple[Captures, Captures, list[tuple[int, int]]]:
