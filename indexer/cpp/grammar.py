@@ -87,7 +87,9 @@ _TAGS_OF_USES = frozenset(re.findall(r"@(\w+)", _USES))
 
 MAX_DEPTH = 20_000  # of nesting; 16 bits hold 65,535, and one operator may nest several nodes
 _STATEMENT = re.compile(rb"[^;{}]{%d,}" % MAX_DEPTH)
-_NESTS_NOT = bytes(range(128, 256)) + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_,;\"' \t\r\n\\"
+_NESTS_NOT = (
+    bytes(range(128, 256)) + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_()[],;\"' \t\r\n\\"
+)
 _VISIBLE = re.compile(rb"[^\r\n]")
 _BRACKET = re.compile(rb"[(\[{)\]}]")
 
