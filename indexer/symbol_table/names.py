@@ -365,7 +365,7 @@ def edit_distance(one: str, other: str, most: int) -> int:
         if min(row) > most:
             return most + 1
         before, last = last, row
-    return last[-1]
+    return min(last[-1], most + 1)
 
 
 def parts(values: Sequence[_Value]) -> list[Sequence[_Value]]:
