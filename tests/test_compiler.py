@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,10 @@ def arguments_of(root: Path, *flags: str) -> tuple[str, ...]:
     write_tree(root, {"a.cc": ""})
     (unit,) = commands_of(root, command("a.cc", *flags)).units
     return unit.arguments
+
+
+ENDLESS = "constexpr int f() { for (;;) {} return 0; }\nconstexpr int x = f();\n"
+SLOW = command("endless.cc", "-std=c++17", "-fconstexpr-steps=999999999")
 
 
 @contextmanager
@@ -326,12 +331,16 @@ def test_lines_that_only_one_of_two_units_reads_are_told_by_that_one(tmp_path: P
 def test_a_unit_that_never_ends_costs_itself_alone_and_is_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endless = "constexpr int f() { for (;;) {} return 0; }\nconstexpr int x = f();\n"
-    root = write_tree(tmp_path / "tree", {"endless.cc": endless, "good.cc": "int G();\nint H() { return G(); }\n"})
-    slow = command("endless.cc", "-std=c++17", "-fconstexpr-steps=999999999")
-    write_commands(root, [slow, command("good.cc")])
+    root = write_tree(tmp_path / "tree", {"endless.cc": ENDLESS, "good.cc": "int G();\nint H() { return G(); }\n"})
+    write_commands(root, [SLOW, command("good.cc")])
     limits = Limits(workers=1, seconds=0.5)
-    monkeypatch.setattr(workers, "START_S", 3.0)
+    take = workers._Worker.take
+
+    def take_in_no_time(self: workers._Worker, unit: Unit, system: tuple[str, ...], told: workers.Told) -> None:
+        take(self, unit, system, told)
+        self._deadline = 0.0 if unit.path == "endless.cc" else monotonic() + 60.0
+
+    monkeypatch.setattr(workers._Worker, "take", take_in_no_time)
     report = confirmed(tmp_path, limits)
     assert (report.done, report.failed) == (1, 1)
     assert [(p.path, p.message) for p in report.problems] == [("endless.cc", "the compiler took longer than 0.5 s")]
@@ -343,10 +352,11 @@ def test_a_unit_that_never_ends_costs_itself_alone_and_is_not_tried_again(
 
 
 def test_a_unit_that_eats_memory_costs_itself_alone(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "tree", {"a.cc": "int a;\n"})
-    write_commands(root, [command("a.cc")])
+    root = write_tree(tmp_path / "tree", {"endless.cc": ENDLESS})
+    write_commands(root, [SLOW])
     report = confirmed(tmp_path, Limits(workers=1, memory_bytes=1 << 20))
     assert (report.done, report.failed) == (0, 1)
+    assert [problem.message for problem in report.problems] == ["the compiler took more than 1 MiB"]
 
 
 def test_flags_that_clang_refuses_leave_the_unit_with_macros_and_folders(tmp_path: Path) -> None:
