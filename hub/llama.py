@@ -180,7 +180,7 @@ class LlamaBackend:
                     if pieces >= options.max_tokens:
                         finish = "length"
                         break
-        except Exception as error:  # as above
+        except Exception as error:  # an LLM of LlamaIndex may raise anything; translated, never swallowed
             raise _translated(error, about.model_name, begun=pieces > 0) from error
         yield Completion(text, usage if usage.completion else replace(usage, completion=pieces), finish)
 

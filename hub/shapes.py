@@ -8,7 +8,7 @@ from hub.impact import GROUPS, Impact, Reached
 from hub.model import Answer, Citation, Confidence, Hit
 from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult
 from indexer.index import FoundSymbols, Relative, Step
-from indexer.model import Confirmation, Edge, IndexReport, Stamp, Symbol
+from indexer.model import Confirmation, Edge, IndexReport, Problem, Stamp, Symbol
 
 Json = dict[str, Any]
 
@@ -223,6 +223,10 @@ def answer_shape(answer: Answer) -> Json:
     }
 
 
+def _problem_shapes(problems: Iterable[Problem]) -> list[Json]:
+    return [asdict(problem) for problem in problems]
+
+
 def confirmation_shape(confirmation: Confirmation) -> Json:
     return {
         "units": confirmation.units,
@@ -230,7 +234,7 @@ def confirmation_shape(confirmation: Confirmation) -> Json:
         "broken": confirmation.broken,
         "failed": confirmation.failed,
         "files": confirmation.files,
-        "problems": [{"path": p.path, "line": p.line, "message": p.message} for p in confirmation.problems],
+        "problems": _problem_shapes(confirmation.problems),
     }
 
 
@@ -247,7 +251,7 @@ def report_shape(report: IndexReport) -> Json:
         "chunks": report.chunks,
         "embedded": report.embedded,
         "waiting_for_vectors": report.waiting_for_vectors,
-        "problems": [{"path": p.path, "line": p.line, "message": p.message} for p in report.problems],
+        "problems": _problem_shapes(report.problems),
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "seconds": {stage.stage: stage.seconds for stage in report.stages},
         "notes": list(report.notes),

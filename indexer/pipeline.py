@@ -6,7 +6,7 @@ finished: a run that was cancelled or killed is continued by the next one. Knows
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ from indexer.model import (
     SourceFile,
     StageTime,
 )
-from indexer.processes import pool, submit
+from indexer.processes import pool, side_by_side, submit
 from indexer.relinking import relink
 from indexer.rows import FileRows, rows_of
 from indexer.symbol_table.table import KnownFile
@@ -390,30 +390,10 @@ def _parse_elsewhere(parser: _Parser, tasks: Sequence[_Task], workers: int) -> G
 
 
 def _parse_side_by_side(parser: _Parser, left: list[_Task], workers: int) -> Generator[_Outcome, None, list[_Task]]:
-    """Takes tasks off the end of ``left``, no more than are worked on, so that memory stays flat.
-
-    Ends when none is left or a process died; returns the tasks that were under way then.
-    """
+    """Returns the tasks that were under way when a process died."""
     workers = max(1, min(workers or os.cpu_count() or 1, len(left)))
-    under_way: dict[Future[list[_Outcome]], _Task] = {}
-    crashed: list[_Task] = []
     with pool(workers, _begin, parser) as processes:
-        while (left and not crashed) or under_way:
-            while left and len(under_way) < 2 * workers and not crashed:
-                task = left.pop()
-                try:
-                    under_way[_submit(processes, task)] = task
-                except BrokenProcessPool:
-                    crashed.append(task)
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                task = under_way.pop(future)
-                try:
-                    outcomes = future.result()
-                except BrokenProcessPool:
-                    crashed.append(task)
-                else:
-                    yield from outcomes
-    return crashed
+        return (yield from side_by_side(processes, _submit, left, workers))
 
 
 def _parse_one_by_one(parser: _Parser, task: _Task) -> Iterator[_Outcome]:

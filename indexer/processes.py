@@ -5,8 +5,9 @@ What they work at, it does not know.
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
@@ -15,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_Task = TypeVar("_Task")
 
 
 def pool(workers: int, begin: Callable[..., None], *given: object) -> ProcessPoolExecutor:
@@ -27,6 +29,35 @@ def submit(to: ProcessPoolExecutor, work: Callable[_P, _R], *given: _P.args, **n
     """Hands work over. Raises BrokenProcessPool when a process of the pool has died."""
     with interrupts_held_back():
         return to.submit(work, *given, **named)
+
+
+def side_by_side(
+    processes: ProcessPoolExecutor,
+    hand_over: Callable[[ProcessPoolExecutor, _Task], Future[list[_R]]],
+    left: list[_Task],
+    workers: int,
+) -> Generator[_R, None, list[_Task]]:
+    """Takes tasks off the end of ``left``, no more than are worked on, so that memory stays flat, and yields what each
+    gives as it comes. Ends when none is left or a process died; returns the tasks that were under way then.
+    """
+    under_way: dict[Future[list[_R]], _Task] = {}
+    lost: list[_Task] = []
+    while (left and not lost) or under_way:
+        while left and len(under_way) < 2 * workers and not lost:
+            task = left.pop()
+            try:
+                under_way[hand_over(processes, task)] = task
+            except BrokenProcessPool:
+                lost.append(task)
+        for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+            task = under_way.pop(future)
+            try:
+                found = future.result()
+            except BrokenProcessPool:
+                lost.append(task)
+            else:
+                yield from found
+    return lost
 
 
 @contextmanager

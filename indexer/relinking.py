@@ -5,12 +5,11 @@ A run that is stopped leaves the rest waiting. What a link is, it does not know.
 
 import os
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
-from indexer.processes import pool, submit
+from indexer.processes import pool, side_by_side, submit
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.links import FileLinks, Linker, LinkTable, Waiting
 
@@ -72,25 +71,9 @@ def _linked_here(path: Path, tasks: Sequence[tuple[int, ...]]) -> Generator[File
 def _linked_elsewhere(path: Path, tasks: Sequence[tuple[int, ...]], workers: int) -> Generator[FileLinks, None, None]:
     """Links in other processes; what was under way with one that died is done here."""
     left = list(reversed(tasks))
-    lost: list[tuple[int, ...]] = []
-    under_way: dict[Future[list[FileLinks]], tuple[int, ...]] = {}
     workers = max(1, min(workers or os.cpu_count() or 1, len(left)))
     with pool(workers, _begin, path) as processes:
-        while (left and not lost) or under_way:
-            while left and len(under_way) < 2 * workers and not lost:
-                task = left.pop()
-                try:
-                    under_way[submit(processes, _link_here, task)] = task
-                except BrokenProcessPool:
-                    lost.append(task)
-            for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                task = under_way.pop(future)
-                try:
-                    found = future.result()
-                except BrokenProcessPool:
-                    lost.append(task)
-                else:
-                    yield from found
+        lost = yield from side_by_side(processes, _submit, left, workers)
     yield from _linked_here(path, [*lost, *reversed(left)])
 
 
@@ -105,3 +88,7 @@ def _begin(path: Path) -> None:
 def _link_here(task: tuple[int, ...]) -> list[FileLinks]:
     assert _linker_of_this_process is not None
     return list(_linker_of_this_process.link(task))
+
+
+def _submit(processes: ProcessPoolExecutor, task: tuple[int, ...]) -> Future[list[FileLinks]]:
+    return submit(processes, _link_here, task)

@@ -154,10 +154,9 @@ class Database:
             try:
                 yield
                 self._connection.execute("COMMIT")
-            except BaseException:  # whatever came, Ctrl-C too, half a batch must not stay; it is raised on
+            finally:  # whatever came, Ctrl-C too, half a batch must not stay
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-                raise
 
     def version(self) -> int:
         """A number that changes when another connection has written; own writes leave it as it is."""

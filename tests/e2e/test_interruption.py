@@ -79,9 +79,12 @@ for owner, name in ((SymbolTable, "_write_chunk"), (SymbolTable, "clear_outbox")
         held_before(owner, name)
 if point == "first parser":
     submit = pipeline._submit
+    held = []
     def submit_and_hold(*arguments):
-        pipeline._submit = submit
         future = submit(*arguments)
+        if held:
+            return future
+        held.append(True)
         (child,) = multiprocessing.active_children()
         while not hears_ctrl_c(child.pid):
             pass
