@@ -31,7 +31,7 @@ demo: install
 	@echo '  codehub doctor                     what is installed, and what would make answers better (Ollama)'
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(TESTING)
 
 check: install
 	$(BIN)/ruff format --check .
