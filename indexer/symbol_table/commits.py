@@ -1,0 +1,278 @@
+"""What commits answer: files and functions of today by the words people used for changes, what changes together, and
+who changed something and why. Reads what ``indexer.symbol_table.log`` keeps; knows nothing of git.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from indexer.model import ChunkId, Commit
+from indexer.rows import Row, last_name, split_row
+from indexer.symbol_table.database import Database, marks
+from indexer.symbol_table.log import STATE
+from indexer.words import query_words
+
+# How a question is scored against commits; fitted on the later commits of glog, google/benchmark, jsoncpp, oatpp,
+# libzmq and taglib, each split in time.
+COMMIT_COLUMNS = (1.5, 1.0, 0.25, 1.5)  # subject, body, names in changed lines, names around them; 0 to 4
+FILE_COLUMNS = (1.0, 1.0)  # subjects and bodies of all commits of a file; 0 to 4
+NEAREST_COMMITS = 50  # 10 to 200; more of them bring noise
+SHARPNESS = 1.5  # 1 to 4; the power of a commit's score: the best commits count for most
+SPREAD = 0.3  # 0 to 1; a commit of n files counts n to the minus this for each
+MESSAGES_SHARE = 0.8  # 0 to 1; of the score by all messages of a file, beside that by single commits
+MOST_ASKED_CHARS = 4_000  # of a question
+MOST_ASKED_WORDS = 128  # 16 to 500; leaving out the common ones, too, loses where a message lists what it did
+FILES_WITH_CHUNKS = 100  # 20 to 500; the best files, whose chunks are looked for
+CHUNKS_A_FILE = 3  # 1 to 10
+SYMBOLS_A_FILE = 8  # 3 to 50; the best of those that commits changed, whose chunks are looked for
+CHANGED_TOGETHER_AT_MOST = 20  # files of a commit that says something about what belongs together; 5 to 30
+DOUBT = 2.0  # 0 to 10; commits that are added in thought before a share is believed
+
+_COMMITS = (
+    f"SELECT rowid, -bm25(commit_words, {', '.join(map(str, COMMIT_COLUMNS))}) AS score FROM commit_words"
+    " WHERE commit_words MATCH ? ORDER BY score DESC LIMIT ?"
+)
+_FILES = (
+    f"SELECT rowid, -bm25(commit_file_words, {', '.join(map(str, FILE_COLUMNS))}) AS score FROM commit_file_words"
+    " WHERE commit_file_words MATCH ? ORDER BY score DESC LIMIT ?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A commit that changed what was asked about, and what it changed of that."""
+
+    commit: Commit
+    body: str
+    paths: tuple[str, ...]  # of today
+    symbols: tuple[str, ...]  # as the commit's time knew them
+    files: int  # it changed in all
+
+
+@dataclass(frozen=True, slots=True)
+class TheLog:
+    """What there is to read of the history, and how much of it was kept."""
+
+    commits: int
+    oldest_s: int  # Unix time; 0 where there is none
+    newest_s: int
+
+
+class _Found(NamedTuple):
+    """How a question meets the history: scores by path number, and by path number and symbol."""
+
+    files: Mapping[int, float]
+    symbols: Mapping[int, Mapping[str, float]]
+
+
+class Commits:
+    """Reads the tables of commits."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._last: tuple[tuple[str, int, str], _Found] | None = (
+            None  # files and chunks are asked for one after another
+        )
+
+    def search(self, text: str, limit: int) -> list[tuple[str, float]]:
+        """(path of today, score) of the files whose commits speak as the text does, best first, equal ones by path.
+
+        The best file has a score of at most 1 + MESSAGES_SHARE.
+        """
+        found = self._find(text)
+        return [(path, found.files[number]) for number, path in self._best_files(found, limit)]
+
+    def chunks(self, text: str, limit: int) -> list[tuple[ChunkId, float]]:
+        """The chunks of those files that hold what the commits changed, best first, equal ones by id.
+
+        The best chunk of a file has the score of the file; a file in which nothing is known by name gives its first.
+        """
+        found = self._find(text)
+        scored = self._chunks_of(
+            [number for number, _ in self._best_files(found, min(limit, FILES_WITH_CHUNKS))], found
+        )
+        return sorted(scored.items(), key=lambda chunk: (-chunk[1], chunk[0]))[: max(0, limit)]
+
+    def together(self, path: str, limit: int) -> list[tuple[str, float]]:
+        """(path, share) of the files that changed in the same commits as a file, best first, equal ones by path.
+
+        The share is of the file's own commits, each counting the less the more files it touched, with DOUBT.
+        """
+        rows = self._db.rows(
+            "SELECT mine.commit_row, other.path, files FROM commit_changes AS mine"
+            " JOIN commits ON commits.id = mine.commit_row AND files <= ?"
+            " JOIN commit_changes AS others ON others.commit_row = mine.commit_row AND others.weight = 1"
+            " JOIN commit_paths AS other ON other.id = others.today"
+            " WHERE mine.weight = 1 AND mine.today = (SELECT id FROM commit_paths WHERE path = ?)"
+            " ORDER BY mine.commit_row, other.path",
+            (CHANGED_TOGETHER_AT_MOST, path),
+        )
+        shared: dict[str, float] = defaultdict(float)
+        for _, other, files in dict.fromkeys(rows):
+            shared[other] += files**-SPREAD
+        own = shared.pop(path, 0.0)
+        scored = [(other, score / (own + DOUBT)) for other, score in shared.items()]
+        return sorted(scored, key=lambda file: (-file[1], file[0]))[: max(0, limit)]
+
+    def about(self, name: str) -> list[Told]:
+        """The commits that changed a file, given by its path or the end of it, or else a symbol, newest first.
+
+        Mere formatting is left out, and of symbols also commits that touched very many files. A symbol is known by its
+        name within the files that declare or define it today.
+        """
+        paths = self._paths_like(name)
+        if paths:
+            return _told(self._changes_of(paths), None)
+        last = last_name(name)
+        found = self._db.rows("SELECT DISTINCT path FROM symbols JOIN files ON files.id = file WHERE name = ?", (last,))
+        rows = self._changes_of([str(path) for (path,) in found])
+        return _told([row for row in rows if any(_is_meant(name, symbol) for symbol in split_row(row[-1]))], name)
+
+    def extent(self) -> TheLog:
+        """How far the kept history reaches."""
+        (row,) = self._db.rows("SELECT count(*), coalesce(min(time_s), 0), coalesce(max(time_s), 0) FROM commits")
+        return TheLog(*row)
+
+    def _find(self, text: str) -> _Found:
+        state = self._db.row("SELECT value FROM meta WHERE key = ?", (STATE,))
+        key = (text, self._db.version(), str(state[0]) if state else "")
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self._look(text))
+        return self._last[1]
+
+    def _look(self, text: str) -> _Found:
+        terms = query_words(text[:MOST_ASKED_CHARS])[:MOST_ASKED_WORDS]
+        if not terms:
+            return _Found({}, {})
+        match = " OR ".join(f'"{term}"' for term in terms)  # words hold no quotes
+        files: dict[int, float] = defaultdict(float)
+        symbols: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        nearest = dict(self._best(_COMMITS, match, NEAREST_COMMITS))
+        for row, today, known, number in self._db.rows(
+            "SELECT commit_row, today, symbols, files FROM commit_changes JOIN commits ON commits.id = commit_row"
+            f" WHERE commit_row IN ({marks(list(nearest))}) AND today IS NOT NULL AND weight = 1 ORDER BY hash, today",
+            tuple(nearest),
+        ):
+            score = nearest[row] ** SHARPNESS * number**-SPREAD
+            files[today] += score
+            for symbol in split_row(known):
+                symbols[today][symbol] += score
+        highest = max(files.values(), default=1.0)
+        scored = {path: score / highest for path, score in files.items()}
+        by_messages = self._best(_FILES, match, 2 * NEAREST_COMMITS)
+        highest = max((score for _, score in by_messages), default=1.0)
+        for path, score in by_messages:
+            scored[path] = scored.get(path, 0.0) + MESSAGES_SHARE * score / highest
+        return _Found(scored, symbols)
+
+    def _best(self, statement: str, match: str, limit: int) -> list[tuple[int, float]]:
+        """The best rows of a full-text table; where the limit would cut among equals, all of them."""
+        rows = self._db.rows(statement, (match, limit + 1))
+        if len(rows) > limit and rows[limit][1] == rows[limit - 1][1]:
+            rows = [row for row in self._db.rows(statement, (match, -1)) if row[1] >= rows[limit][1]]
+        else:
+            rows = rows[:limit]
+        return [(int(row), float(score)) for row, score in rows if score > 0]
+
+    def _best_files(self, found: _Found, limit: int) -> list[tuple[int, str]]:
+        """(number, path), best first, equal ones by path."""
+        numbers = list(found.files)
+        rows = self._db.rows(f"SELECT id, path FROM commit_paths WHERE id IN ({marks(numbers)})", numbers)
+        return sorted(((int(number), str(path)) for number, path in rows), key=lambda f: (-found.files[f[0]], f[1]))[
+            : max(0, limit)
+        ]
+
+    def _chunks_of(self, paths: Sequence[int], found: _Found) -> dict[ChunkId, float]:
+        """The few chunks of each file that hold its symbols best, scored by the file's score and their share of it."""
+        asked: dict[tuple[int, str], float] = {}
+        for path in paths:
+            by_name: dict[str, float] = defaultdict(float)
+            for symbol, weight in found.symbols.get(path, {}).items():
+                by_name[last_name(symbol)] += weight
+            best = sorted(by_name, key=lambda name: (-by_name[name], name))[:SYMBOLS_A_FILE]
+            asked.update({(path, name): by_name[name] for name in best})
+        weights: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for path, name, chunk in sorted(self._holding(list(asked))):
+            weights[path][chunk] += asked[path, name]
+        scored: dict[ChunkId, float] = {}
+        for path in paths:
+            held = sorted(weights[path].items(), key=lambda chunk: (-chunk[1], chunk[0]))[:CHUNKS_A_FILE]
+            for chunk, weight in held or self._first_chunk(path):
+                scored[ChunkId(chunk)] = found.files[path] * (weight / held[0][1] if held else weight)
+        return scored
+
+    def _holding(self, asked: Sequence[tuple[int, str]]) -> set[tuple[int, str, str]]:
+        """(path, name, chunk) of the chunks in which symbols of these names stand today, out of (path, name)."""
+        if not asked:
+            return set()
+        rows = self._db.rows(
+            f"WITH asked(path, name) AS (VALUES {', '.join(['(?, ?)'] * len(asked))})"
+            " SELECT asked.path, asked.name, chunks.id FROM asked"
+            " CROSS JOIN commit_paths ON commit_paths.id = asked.path"
+            " CROSS JOIN files ON files.path = commit_paths.path"
+            " CROSS JOIN symbols ON symbols.file = files.id AND symbols.name = asked.name"
+            " CROSS JOIN chunks ON chunks.file = files.id AND chunks.first_line <= symbols.line"
+            " AND chunks.last_line >= symbols.line",
+            [value for pair in asked for value in pair],
+        )
+        return {(path, name, chunk) for path, name, chunk in rows}
+
+    def _first_chunk(self, path: int) -> list[tuple[str, float]]:
+        """The chunk that a file begins with, weighing 1."""
+        row = self._db.row(
+            "SELECT chunks.id FROM commit_paths JOIN files ON files.path = commit_paths.path"
+            " JOIN chunks ON chunks.file = files.id WHERE commit_paths.id = ? ORDER BY first_line LIMIT 1",
+            (path,),
+        )
+        return [(row[0], 1.0)] if row else []
+
+    def _paths_like(self, written: str) -> list[str]:
+        """The indexed files of this path, or else those that end with it."""
+        if self._db.row("SELECT 1 FROM files WHERE path = ?", (written,)):
+            return [written]
+        ending = written.lstrip("./")
+        if not ending:
+            return []
+        rows = self._db.rows("SELECT path FROM files WHERE substr(path, -?) = ?", (len(ending) + 1, f"/{ending}"))
+        return sorted(str(path) for (path,) in rows)
+
+    def _changes_of(self, paths: Sequence[str]) -> list[Row]:
+        """The changes of files that were more than formatting, newest first."""
+        return self._db.rows(
+            "SELECT hash, subject, author, time_s, body, files, today.path, symbols FROM commit_paths AS today"
+            " JOIN commit_changes ON today = today.id JOIN commits ON commits.id = commit_row"
+            f" WHERE today.path IN ({marks(paths)}) AND coalesce(weight, 1) > 0"
+            " ORDER BY time_s DESC, hash, today.path",
+            paths,
+        )
+
+
+def _is_meant(name: str, symbol: str) -> bool:
+    """Whether a symbol, as some commit's time wrote it, may be the one that a name, however far qualified, asks for."""
+    if last_name(name) != last_name(symbol):
+        return False
+    asked, known = name.split("::"), symbol.split("::")
+    shorter = min(len(asked), len(known))
+    return asked[-shorter:] == known[-shorter:]
+
+
+def _told(rows: Sequence[Row], name: str | None) -> list[Told]:
+    """One entry for each commit, in the order of the rows; of symbols those that the name means, where one is given."""
+    grouped: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row[0]].append(row)
+    found = []
+    for commit, changes in grouped.items():
+        _, subject, author, time_s, body, files, _, _ = changes[0]
+        symbols = dict.fromkeys(symbol for change in changes for symbol in split_row(change[-1]))
+        found.append(
+            Told(
+                Commit(commit, subject, author, time_s),
+                body,
+                tuple(dict.fromkeys(change[-2] for change in changes)),
+                tuple(symbol for symbol in symbols if name is None or _is_meant(name, symbol)),
+                files,
+            )
+        )
+    return found
