@@ -28,7 +28,7 @@ class Settings:
     ollama_context: int = 16_384  # tokens; a change makes Ollama load the model again
     llama_server_url: str = ""
     embedded_model: str = ""  # path of a GGUF file
-    embeddings: str = "minilm"  # minilm | ollama:MODEL | none
+    embeddings: str = "static"  # static | minilm | ollama:MODEL | none; the latter two come beside the static ones
     prompt_tokens: int = 0
     answer_tokens: int = 768
     index_max_megabytes: int = 0  # size of one index; 0 means no bound
@@ -36,9 +36,13 @@ class Settings:
     index_generated: bool = False
     index_exclude: tuple[str, ...] = ()
     index_workers: int = 0
+    index_background: bool = True  # what takes longer than looking words up is left to a process of its own
+    history_enabled: bool = True
+    history_commits: int = 20_000  # the newest, of which the words and changes are kept
     compiler_commands: str = "auto"  # auto | none | path of a compile_commands.json
     compiler_seconds: int = 60  # a unit
     compiler_megabytes: int = 2_048  # a process
+    retrieval_adapt: bool = True  # rank with the weights that `codehub tune` fitted to the tree, where it did
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,13 @@ SETTINGS = (
     _Setting("index_generated", "index", "generated"),
     _Setting("index_exclude", "index", "exclude"),
     _Setting("index_workers", "index", "workers"),
+    _Setting("index_background", "index", "background"),
+    _Setting("history_enabled", "history", "enabled"),
+    _Setting("history_commits", "history", "commits", least=1),
     _Setting("compiler_commands", "compiler", "commands"),
     _Setting("compiler_seconds", "compiler", "seconds", least=1),
     _Setting("compiler_megabytes", "compiler", "megabytes", least=64),
+    _Setting("retrieval_adapt", "retrieval", "adapt"),
 )
 
 
@@ -114,8 +122,10 @@ def _checked(values: Mapping[str, object]) -> Settings:
         if isinstance(value, int) and value < setting.least:
             raise SettingsError(f"{setting.field} is {value}.", f"It must be {setting.least} or more.")
     kind, _, model = settings.embeddings.partition(":")
-    if settings.embeddings not in {"minilm", "none"} and not (kind == "ollama" and model):
-        raise SettingsError(f"embeddings is {settings.embeddings!r}.", "It may be minilm, none or ollama:MODEL.")
+    if settings.embeddings not in {"static", "minilm", "none"} and not (kind == "ollama" and model):
+        raise SettingsError(
+            f"embeddings is {settings.embeddings!r}.", "It may be static, minilm, ollama:MODEL or none."
+        )
     return settings
 
 

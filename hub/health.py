@@ -188,11 +188,13 @@ def _folder(path: Path) -> Finding:
 
 
 def _embeddings(settings: Settings) -> Finding:
-    source = indexing.embedder_source(settings)
-    if source is None:
+    encoder = indexing.encoder_source(settings)
+    sources = (*indexing.instant_sources(settings), *((encoder,) if encoder else ()))
+    if not sources:
         return Finding("embeddings", Grade.WARNING, "switched off", "Search uses text and symbols only.")
-    loaded = source.load()
-    return Finding("embeddings", Grade.OK, f"{loaded.name}, {loaded.dimensions} dimensions")
+    loaded = [source.load() for source in sources]
+    detail = "; ".join(f"{embedder.name}, {embedder.dimensions} dimensions" for embedder in loaded)
+    return Finding("embeddings", Grade.OK, detail)
 
 
 def _language_model(settings: Settings) -> Finding:
@@ -213,8 +215,9 @@ def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Fi
         if problems := index.problems():
             return Finding(subject, Grade.FAILED, problems[0], f"codehub repair --rebuild --workspace {workspace.name}")
         counts = index.table.counts()
-        source = indexing.embedder_source(settings)
-        waiting = index.table.waiting(source.name) if source else 0
+        source = indexing.encoder_source(settings)
+        sources = (*indexing.instant_sources(settings), *((source,) if source else ()))
+        waiting = max((index.table.waiting(each.name) for each in sources), default=0)
         depth = index.table.outbox_depth()
         confirmed = index.compiled.coverage()
     detail = f"{counts.files} files, {counts.symbols} symbols, {counts.chunks} chunks of {workspace.root}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from hub import wiring
 from hub.config import Settings
 from hub.errors import SettingsError
-from indexer import embedding
+from indexer import embedding, static_embedding
 from indexer.compiler import CompilerOptions, Limits, confirm, defines, find_commands, read_commands, retract
 from indexer.errors import EmbedderError, TreeError
 from indexer.files import FileRules, check_root
@@ -38,17 +38,25 @@ def index_tree(
 def refresh_as_set(index: Index, settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> IndexReport:
     """Refreshes as the settings say, then lets the compiler confirm what it can.
 
-    An embedder that does not answer costs the vectors for now, and leaves a note. Raises SettingsError for a
-    compile_commands.json that was named and is not there.
+    With ``index_background`` what takes long, an encoder and Chroma, is left to ``hub.background``. An embedder that
+    does not answer costs its vectors for now, and leaves a note. Raises SettingsError for a compile_commands.json that
+    was named and is not there.
     """
-    options = index_options(settings, index.root)
+    options = replace(index_options(settings, index.root), carry=not settings.index_background)
+    sources = instant_sources(settings)
+    notes: tuple[str, ...] = ()
     try:
-        source = embedder_source(settings)
+        encoder = encoder_source(settings)
     except EmbedderError as error:
-        report = refresh(index, options, None, progress, cancelled)
-        report = replace(report, notes=(*report.notes, f"No vectors for now: {error.message} {error.hint}"))
-    else:
-        report = refresh(index, options, source, progress, cancelled)
+        encoder = None
+        notes = (f"No vectors of an encoder for now: {error.message} {error.hint}",)
+    if encoder and not settings.index_background:
+        sources = (*sources, encoder)
+    report = refresh(index, options, sources, progress, cancelled)
+    if encoder and settings.index_background:
+        report = replace(report, waiting_for_vectors=index.table.waiting(encoder.name))
+    index.table.set_meta({"embeddings": settings.embeddings})
+    report = replace(report, notes=(*report.notes, *notes))
     confirmation = _confirm(index, settings, progress, cancelled)
     if confirmation is None:
         return report
@@ -74,6 +82,7 @@ def _confirm(
             report = confirm(index, options, progress, cancelled)
     finally:  # what was finished before a stop is linked too
         relink(index.links, settings.index_workers, lambda done, total: progress("link", done, total), lambda: None)
+        index.walk.keep()
     if report is None:
         return None
     return Confirmation(
@@ -108,7 +117,8 @@ def index_options(settings: Settings, root: Path) -> Options:
     """The macros that the compiler is given on its command line count as macros of the tree."""
     commands = commands_of(settings, root)
     given = defines(read_commands(commands, root)) if commands else ()
-    return Options(file_rules(settings), settings.index_workers, given)
+    commits = settings.history_commits if settings.history_enabled else 0
+    return Options(file_rules(settings), settings.index_workers, given, commits=commits)
 
 
 def file_rules(settings: Settings) -> FileRules:
@@ -128,9 +138,16 @@ def name_for(root: Path, workspaces: list[Workspace]) -> str:
     return next(name for name in (base, *(f"{base}-{number}" for number in range(2, 10_000))) if name not in taken)
 
 
-def embedder_source(settings: Settings) -> EmbedderSource | None:
-    """The configured embedder, unloaded; None when the settings want none. Raises EmbedderError."""
+def instant_sources(settings: Settings) -> tuple[EmbedderSource, ...]:
+    """The static embedder, which every other one comes beside; nothing where the settings want no vectors."""
     if settings.embeddings == "none":
+        return ()
+    return (EmbedderSource(static_embedding.STATIC_NAME, static_embedding.StaticEmbedder),)
+
+
+def encoder_source(settings: Settings) -> EmbedderSource | None:
+    """The configured encoder, unloaded; None where the settings want none. Raises EmbedderError."""
+    if settings.embeddings in {"none", "static"}:
         return None
     if settings.embeddings == "minilm":
         return EmbedderSource(embedding.MINILM_NAME, embedding.MiniLmEmbedder)

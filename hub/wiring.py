@@ -26,9 +26,9 @@ def open_service(settings: Settings, workspace: str | None, folder: Path) -> Ite
     chosen = choose_workspace(data.workspaces(), workspace, folder)
     service = Service(
         Index.for_reading(data, chosen.name),
-        lambda: embedder(settings),
+        lambda: embedders(settings),
         lambda: backend(settings),
-        AskOptions(settings.prompt_tokens, settings.answer_tokens),
+        AskOptions(settings.prompt_tokens, settings.answer_tokens, settings.retrieval_adapt),
     )
     try:
         yield service
@@ -52,17 +52,21 @@ def choose_workspace(workspaces: list[Workspace], name: str | None, folder: Path
     return max(workspaces, key=lambda workspace: (workspace.used_ns, workspace.name))
 
 
-def embedder(settings: Settings) -> Embedder | None:
-    """The configured embedder, loaded; None where the settings want none. Raises EmbedderError."""
+def embedders(settings: Settings) -> Iterator[Embedder]:
+    """The configured embedders, the static one first, loaded as they are taken. Raises EmbedderError."""
     if settings.embeddings == "none":
-        return None
+        return
+    from indexer.static_embedding import StaticEmbedder  # noqa: PLC0415 - for those who need vectors
+
+    yield StaticEmbedder()
     if settings.embeddings == "minilm":
-        from indexer.embedding import MiniLmEmbedder  # noqa: PLC0415 - brings numpy, for those who need vectors
+        from indexer.embedding import MiniLmEmbedder  # noqa: PLC0415 - as above
 
-        return MiniLmEmbedder()
-    from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
+        yield MiniLmEmbedder()
+    elif settings.embeddings != "static":
+        from hub.backends.ollama import OllamaEmbedder  # noqa: PLC0415 - 0.9 s that only its users should wait for
 
-    return OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
+        yield OllamaEmbedder(settings.ollama_host, settings.embeddings.removeprefix("ollama:"))
 
 
 def backend(settings: Settings) -> Backend:

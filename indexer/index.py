@@ -9,28 +9,34 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from indexer.errors import DataFolderError, FolderBusyError
+from indexer.errors import DataFolderError, EmbedderError, FolderBusyError
 from indexer.model import ChunkId, Stamp, Vector
+from indexer.symbol_table.catalogue import Catalogue
+from indexer.symbol_table.commits import Commits, Told
 from indexer.symbol_table.compiled import CompiledTable
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.facts import Facts, order_of
 from indexer.symbol_table.graph import DEEPEST, Effect, Graph, Reach, Step
 from indexer.symbol_table.lineage import Relative
 from indexer.symbol_table.links import LinkTable
+from indexer.symbol_table.log import CommitLog
 from indexer.symbol_table.macros import MacroTable
 from indexer.symbol_table.mentions import Mentions
 from indexer.symbol_table.names import FoundSymbols, Match
 from indexer.symbol_table.table import OutboxEntry, SymbolTable
-from indexer.symbol_table.text import TextSearch
+from indexer.symbol_table.text import Form, TextSearch, Wording
+from indexer.symbol_table.walk import Walk
 from indexer.words import query_words, words
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from indexer.vectors import ChromaVectors, ExactVectors
 
 __all__ = [
@@ -38,18 +44,26 @@ __all__ = [
     "DataFolder",
     "Drift",
     "Effect",
+    "Form",
     "FoundSymbols",
     "Index",
     "Match",
     "Reach",
     "Relative",
     "Step",
+    "Told",
+    "Wording",
     "Workspace",
     "order_of",
     "query_words",
     "words",
 ]
 
+# Seconds that a writer waits for one that works in the background and holds the folder for moments only. 5 to 60.
+PATIENCE_S = 20.0
+_LOOK_S = 0.05  # between two looks at a lock that another holds
+# Seconds in which one that has just taken the lock says who it is. 0.2 to 2.
+_SILENT_S = 0.5
 DRAIN_BATCH = 100  # entries a step; 64 to 5,461 (Chroma's own limit): small keeps Chroma's journal small
 # Chroma's graph never shrinks; after this share of deletions it is made again. 0.1 to 1.
 REBUILD_AFTER_DELETED = 0.3
@@ -87,7 +101,42 @@ class DataFolder:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Holds the folder for writing. Raises FolderBusyError when another process does."""
+        """Holds the folder for writing. Raises FolderBusyError when another process does.
+
+        One that holds it for a moment is waited for.
+        """
+        with self._locked(0.0):
+            yield
+
+    @contextmanager
+    def owned_for_a_moment(self) -> Iterator[None]:
+        """As ``owned``, for work in the background: it waits for its turn however long that takes, and others wait for
+        it, so what is done inside must end within a few seconds.
+        """
+        with self._locked(-1.0):
+            yield
+
+    @contextmanager
+    def background(self) -> Iterator[bool]:
+        """True for the one process that works in the background; False, at once, for every other."""
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - as below
+
+        lock = FileLock(self.path / "background.lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _locked(self, timeout_s: float) -> Iterator[None]:
+        """A negative ``timeout_s`` waits without end and tells the others that this one takes moments only."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -96,23 +145,50 @@ class DataFolder:
             ) from None
         from filelock import FileLock, Timeout  # noqa: PLC0415 - 0.03 s that readers need not wait for
 
-        lock = FileLock(self.path / "lock", timeout=0)
+        lock = FileLock(self.path / "lock")
+        moments = timeout_s < 0
         try:
-            lock.acquire()
-        except Timeout:
-            raise FolderBusyError(
-                f"The data folder {self.path} is being written by {self._owner()}.",
-                "Wait for it or stop it; searching and asking work meanwhile.",
-            ) from None
+            try:
+                lock.acquire(timeout=timeout_s, poll_interval=1.0 if moments else _LOOK_S)
+            except Timeout:
+                self._wait_for_a_moment(lock)
         except OSError as error:
-            raise DataFolderError(
-                f"The data folder {self.path} cannot be written: {error.strerror}.", "Give another one with --data."
-            ) from None
+            raise self._unwritable(error) from None
         try:
-            self._note(json.dumps({"pid": os.getpid()}))
+            self._note({"pid": os.getpid(), "moments": moments})
             yield
         finally:
+            self._note({})
             lock.release()
+
+    def _wait_for_a_moment(self, lock: "FileLock") -> None:
+        """Takes the lock from one that holds it for moments. Raises FolderBusyError for any other owner."""
+        from filelock import Timeout  # noqa: PLC0415 - as above
+
+        waited = 0.0
+        while waited < PATIENCE_S:
+            owner = self._owner()
+            if owner and not owner.get("moments"):
+                break
+            if not owner and waited > _SILENT_S:
+                break
+            try:
+                lock.acquire(timeout=_LOOK_S, poll_interval=_LOOK_S / 5)
+            except Timeout:
+                waited += _LOOK_S
+            else:
+                return
+        owner = self._owner()
+        who = f"process {owner['pid']}" if owner else "another process"
+        raise FolderBusyError(
+            f"The data folder {self.path} is being written by {who}.",
+            "Wait for it or stop it; searching and asking work meanwhile.",
+        ) from None
+
+    def _unwritable(self, error: OSError) -> DataFolderError:
+        return DataFolderError(
+            f"The data folder {self.path} cannot be written: {error.strerror}.", "Give another one with --data."
+        )
 
     def workspaces(self) -> list[Workspace]:
         """All of them, by name, those with a damaged index too."""
@@ -137,22 +213,24 @@ class DataFolder:
         """Deletes a workspace's index. The caller owns the folder."""
         shutil.rmtree(self.workspace_folder(name), ignore_errors=True)
 
-    def _owner(self) -> str:
+    def _owner(self) -> dict[str, int]:
+        """What the one that holds the folder says of itself; nothing while it has not said it."""
         try:
-            return f"process {json.loads((self.path / 'owner').read_text(encoding='utf-8'))['pid']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "another process"
+            owner = json.loads((self.path / "owner").read_text(encoding="utf-8"))
+            return {"pid": int(owner["pid"]), "moments": int(owner.get("moments", False))}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
-    def _note(self, text: str) -> None:
+    def _note(self, owner: Mapping[str, int]) -> None:
         try:
-            (self.path / "owner").write_text(text, encoding="utf-8")
+            (self.path / "owner").write_text(json.dumps(owner), encoding="utf-8")
         except OSError:
             return  # only the message of the next one to knock is poorer
 
 
 class Index:
-    """An open index. Its parts read (``facts``, ``graph``, ``mentions``, ``text``, ``table``); writing goes through the
-    pipeline and the methods here.
+    """An open index. Its parts read (``facts``, ``graph``, ``walk``, ``mentions``, ``text``, ``table``); writing goes
+    through the pipeline and the methods here.
     """
 
     def __init__(self, database: Database, folder: Path, root: Path, *, owner: bool) -> None:
@@ -162,16 +240,20 @@ class Index:
         self.workspace = folder.name
         self.root = root
         self._chroma: dict[str, ChromaVectors] = {}
-        self._exact: dict[str, tuple[int, ExactVectors]] = {}  # with the version of the table they were read at
+        self._exact: dict[str, tuple[int, ExactVectors]] = {}  # with the version that they were read at
         self._compared: set[str] = set()  # embedders whose Chroma was found complete since it was opened
         self.table = SymbolTable(database)
         self.compiled = CompiledTable(database)
         self.facts = Facts(database)
         self.graph = Graph(database, self.facts)
+        self.walk = Walk(database)
         self.mentions = Mentions(database, self.facts.names)
         self.text = TextSearch(database)
+        self.catalogue = Catalogue(database, self.facts)
         self.macros = MacroTable(database)
         self.links = LinkTable(database)
+        self.commits = Commits(database)
+        self.log = CommitLog(database)
 
     @classmethod
     def for_writing(cls, data: DataFolder, name: str, root: Path, max_bytes: int | None = None) -> "Index":
@@ -193,6 +275,17 @@ class Index:
                 f"The folder {folder} cannot be written: {error.strerror}.", "Free some space or check its owner."
             ) from None
         return cls(Database.create_or_open(folder / "index.db", max_bytes), folder, root, owner=True)
+
+    @classmethod
+    def for_adding(cls, data: DataFolder, name: str) -> "Index":
+        """Opens a workspace that exists, to write vectors, without making it the one last used.
+
+        The caller owns the data folder. Raises DataFolderError.
+        """
+        folder = data.workspace_folder(name)
+        if not (folder / "index.db").exists():
+            raise DataFolderError(f"There is no workspace {name!r}.", "Run `codehub index PATH` first.")
+        return cls(Database.create_or_open(folder / "index.db"), folder, Path(), owner=True)
 
     @classmethod
     def for_reading(cls, data: DataFolder, name: str) -> "Index":
@@ -240,12 +333,19 @@ class Index:
     # Vectors
 
     def neighbours(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
-        """(chunk, cosine similarity), best first, equal ones by id; empty while there are no vectors.
+        """(chunk, cosine similarity), best first, equal ones by id; empty while there are no vectors. Raises
+        EmbedderError for a vector of another size.
 
         The owner asks Chroma for more than enough and scores those exactly; others scan. Both give the same numbers.
         """
-        if embedder not in self.table.embedders():
+        dimensions = self.table.embedders().get(embedder)
+        if dimensions is None:
             return []
+        if vector.shape != (dimensions,):
+            raise EmbedderError(
+                f"{embedder} now gives vectors of {vector.shape[-1]} dimensions, and {dimensions} are kept of it.",
+                "Run `codehub repair --rebuild`: vectors of two kinds cannot be compared.",
+            )
         if not self._owner:
             return self._exact_vectors(embedder).nearest(vector, limit)
         self.reconcile()
@@ -258,10 +358,18 @@ class Index:
             return []
         return ExactVectors(ids, matrix).nearest(vector, limit)
 
-    def drain(self) -> int:
+    def carry(self, limit: int) -> bool:
+        """Carries some of what waits to Chroma, ``limit`` entries at most, or reconciles. Tells whether more waits."""
+        if self.table.outbox_depth() > limit:
+            self.drain(limit)
+            return True
+        self.reconcile()
+        return False
+
+    def drain(self, limit: int | None = None) -> int:
         """Carries the outbox to Chroma. Returns how many entries it took; safe to repeat, safe to be killed."""
         taken = 0
-        while entries := self.table.outbox(DRAIN_BATCH):
+        while (limit is None or taken < limit) and (entries := self.table.outbox(DRAIN_BATCH)):
             for embedder in sorted({entry.embedder for entry in entries}):
                 self._apply(embedder, [entry for entry in entries if entry.embedder == embedder])
             self.table.clear_outbox(entries[-1].seq)
@@ -281,6 +389,12 @@ class Index:
                 if self._chroma_vectors(embedder, dimensions).count() != self.table.vector_count(embedder):
                     self.rebuild_vectors()
                 self._compared.add(embedder)
+
+    def forget_embedder(self, embedder: str) -> None:
+        """Takes all vectors of an embedder out. Chroma keeps them, unseen, until it is made again."""
+        gone = self.table.vector_count(embedder)
+        self.table.forget_embedder(embedder)
+        self._count_deleted(gone)
 
     def lost_chroma(self) -> bool:
         """Whether there are vectors but no Chroma folder at all."""
@@ -347,7 +461,7 @@ class Index:
     def _exact_vectors(self, embedder: str) -> "ExactVectors":
         from indexer.vectors import ExactVectors  # noqa: PLC0415 - as above
 
-        version = self._database.version()
+        version = self.table.vectors_version(embedder)
         if embedder not in self._exact or self._exact[embedder][0] != version:
             self._exact[embedder] = (version, ExactVectors(*self.table.vectors(embedder)))
         return self._exact[embedder][1]

@@ -1,16 +1,18 @@
 """Brings an index up to date with its tree: scan, parse in other processes, write in batches, link, then embed.
 
-Text and symbols can be searched as soon as their batch is written; vectors follow. Everything that is finished stays
-finished: a run that was cancelled or killed is continued by the next one. Knows nothing of who asked for it.
+Text, symbols and vectors of an instant embedder can be searched as soon as their batch is written; those of an encoder
+follow. Everything that is finished stays finished: a run that was cancelled or killed is continued by the next one.
+Knows nothing of who asked for it.
 """
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +22,7 @@ from indexer.cpp.macros import BUILTIN, MacroDefinition, Macros, definitions, fr
 from indexer.cpp.macros import changed as changed_meanings
 from indexer.errors import Cancelled, DataFolderError, EmbedderError, FolderFullError, TreeError
 from indexer.files import Candidate, FileRules, Scan, Skip, check_root, read, scan
+from indexer.history import HistorySource
 from indexer.index import Index
 from indexer.model import (
     Chunk,
@@ -34,7 +37,8 @@ from indexer.model import (
 )
 from indexer.processes import pool, side_by_side, submit
 from indexer.relinking import relink
-from indexer.rows import FileRows, rows_of
+from indexer.rows import FileRows, packed, rows_of
+from indexer.symbol_table.log import MOST_COMMITS
 from indexer.symbol_table.table import KnownFile
 
 # Raise it whenever parsing, chunking or splitting into words gives other facts for the same text: every file is then
@@ -49,6 +53,7 @@ EMBED_BATCH = 64  # texts between two looks at the cancel button
 # kernel's clock) to 2 s (FAT's).
 RACY_NS = 2_000_000_000
 
+STATIC = "static"  # how the name of an embedder begins that looks its words up instead of reading sentences
 COMMAND_LINE = "-D"  # stands for a path where the macros of the compiler's command line are kept
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
@@ -56,10 +61,18 @@ Progress = Callable[[str, int, int], None]  # stage, done, total
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSource:
-    """An embedder that is loaded only when there is something to embed. ``name`` is what the loaded one will say."""
+    """An embedder that is loaded only when there is something to embed. ``name`` is what the loaded one will say.
+
+    One whose name begins with "static" embeds thousands of texts a second: the parsing processes do it as they go, so
+    what loads it must be such as can be handed to a process.
+    """
 
     name: str
     load: Callable[[], Embedder]
+
+    @property
+    def instant(self) -> bool:
+        return self.name.startswith(STATIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,9 @@ class Options:
     rules: FileRules = field(default_factory=FileRules)
     workers: int = 0  # parsing processes; 0 means as many as there are cores
     defines: tuple[str, ...] = ()  # macros given on the command line of the compiler, as -DNAME=VALUE
+    history: HistorySource | None = None  # None means the tree's own, up to the commit that it is at
+    commits: int = MOST_COMMITS  # of the history that are kept, the newest; 0 keeps none
+    carry: bool = True  # to Chroma what waits for it; if not, the caller sees to it later
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = perf_counter  # seconds
 
@@ -96,17 +112,18 @@ def never() -> bool:
 def refresh(
     index: Index,
     options: Options,
-    embedder: EmbedderSource | None,
+    embedders: Sequence[EmbedderSource] = (),
     progress: Progress = ignore_progress,
     cancelled: Callable[[], bool] = never,
 ) -> IndexReport:
     """Makes the index equal to one made afresh from the tree as it is now.
 
-    The caller owns the data folder. Raises TreeError, DataFolderError, and Cancelled after keeping what was
-    finished. An embedder that fails leaves a note.
+    Vectors of other embedders stay beside the new ones, never compared with them; those of another static one go as
+    soon as the new ones are all there. The caller owns the data folder. Raises TreeError, DataFolderError, and
+    Cancelled after keeping what was finished. An embedder that fails leaves a note.
     """
     run = _Run(index, options, progress, cancelled)
-    return run.refresh(embedder)
+    return run.refresh(embedders)
 
 
 class _Run:
@@ -122,8 +139,9 @@ class _Run:
         self._stages: list[StageTime] = []
         self._notes: list[str] = []
         self._changed = 0
+        self._embedded = 0
 
-    def refresh(self, source: EmbedderSource | None) -> IndexReport:
+    def refresh(self, sources: Sequence[EmbedderSource]) -> IndexReport:
         table, clock = self._index.table, self._options.clock
         started = clock()
         root = check_root(self._index.root)
@@ -153,7 +171,7 @@ class _Run:
             table.remove(gone)
         removed = len(gone)
         if todo:
-            removed += self._parse_and_write(_Parser(root, self._options.rules, macros), todo, known)
+            removed += self._parse_and_write(_Parser(root, self._options.rules, macros, _instant(sources)), todo, known)
         table.set_meta(
             {
                 "commit": commit or "",
@@ -163,9 +181,12 @@ class _Run:
             }
         )
         self._lap("parse and write", started)
+        self._embed_or_note([source for source in sources if source.instant])
         self._link()
-        embedded = self._embed_or_note(source) if source else 0
-        self._drain()
+        self._read_history(root, commit)
+        self._embed_or_note([source for source in sources if not source.instant])
+        if self._options.carry:
+            self._drain()
         counts = table.counts()
         return IndexReport(
             workspace=self._index.workspace,
@@ -177,8 +198,8 @@ class _Run:
             symbols=counts.symbols,
             references=counts.references,
             chunks=counts.chunks,
-            embedded=embedded,
-            waiting_for_vectors=table.waiting(source.name) if source else counts.chunks,
+            embedded=self._embedded,
+            waiting_for_vectors=max((table.waiting(source.name) for source in sources), default=counts.chunks),
             problems=(*self._problems, *table.problems()),
             skipped=tuple(sorted(self._skipped)),
             stages=tuple(self._stages),
@@ -216,7 +237,8 @@ class _Run:
             if small
             else _parse_elsewhere(parser, tasks, self._options.workers)
         )
-        with closing(outcomes):  # its processes end here, whatever happens, and not when the garbage is collected
+        filling = nullcontext() if small or known else self._index.table.filling()
+        with filling, closing(outcomes):  # its processes end here, and not when the garbage is collected
             lost = self._write(outcomes, len(todo))
         had = [path for path in lost if path in self._index.table.known_files()] if lost else []
         if had:
@@ -264,31 +286,59 @@ class _Run:
         )
         if linked:
             self._lap("link", started)
+        started = self._options.clock()
+        if self._index.walk.keep():
+            self._lap("graph", started)
 
-    def _embed_or_note(self, source: EmbedderSource) -> int:
+    def _read_history(self, root: Path, commit: str | None) -> None:
+        """Nothing that is newer than the tree is read."""
+        log, options = self._index.log, self._options
+        source = options.history or (history.source_of(root, commit) if commit else None)
+        if source is None or not options.commits:
+            log.forget()
+            return
+        started = options.clock()
+        report = log.refresh(
+            source,
+            options.commits,
+            str(FACTS_VERSION),
+            lambda done, total: self._progress("history", done, total),
+            lambda: self._stop_if_cancelled(()),
+        )
+        if report.read:
+            self._lap("history", started)
+
+    def _embed_or_note(self, sources: Sequence[EmbedderSource]) -> None:
         """Text and symbols are there already, so a model that does not answer is worth a note, not a failure."""
-        try:
-            return self._embed(source)
-        except EmbedderError as error:
-            self._notes.append(f"No vectors for now: {error.message} {error.hint}")
-            return 0
+        for source in sources:
+            try:
+                self._embed(source)
+            except EmbedderError as error:
+                self._notes.append(f"No vectors for now: {error.message} {error.hint}")
+            else:
+                if source.instant:
+                    self._forget_others(source.name)
 
-    def _embed(self, source: EmbedderSource) -> int:
+    def _embed(self, source: EmbedderSource) -> None:
         table = self._index.table
         waiting = table.waiting_chunks(source.name)
         if not waiting:
-            return 0
+            return
         started = self._options.clock()
         self._progress("embed", 0, len(waiting))
         embedder = source.load()
         for start in range(0, len(waiting), EMBED_BATCH):
             ids: list[ChunkId] = [chunk for chunk, _ in waiting[start : start + EMBED_BATCH]]
-            texts = [embedded_text(chunk) for chunk in table.chunks(ids)]
-            table.store_vectors(source.name, ids, embedder.embed_documents(texts))
+            self._embedded += embed(self._index, embedder, ids)
             self._progress("embed", start + len(ids), len(waiting))
             self._stop_if_cancelled(())
         self._lap("embed", started)
-        return len(waiting)
+
+    def _forget_others(self, name: str) -> None:
+        """Vectors of other versions of the static model are made again at any time, so nobody should keep them."""
+        for other in self._index.table.embedders():
+            if other.startswith(STATIC) and other != name:
+                self._index.forget_embedder(other)
 
     def _drain(self) -> None:
         if not self._index.table.outbox_depth() and not self._index.lost_chroma():
@@ -333,6 +383,13 @@ def _todo(found: Scan, known: dict[str, KnownFile], trusted_ns: int) -> list[Can
     return todo
 
 
+def embed(index: Index, embedder: Embedder, ids: Sequence[ChunkId]) -> int:
+    """Stores the vectors of chunks. Returns how many; of a chunk that is gone there is none. Raises EmbedderError."""
+    chunks = index.table.chunks(ids)
+    vectors = embedder.embed_documents([embedded_text(chunk) for chunk in chunks])
+    return index.table.store_vectors(embedder.name, [chunk.id for chunk in chunks], vectors)
+
+
 def embedded_text(chunk: Chunk) -> str:
     """What is embedded of a chunk: its qualified name, or its path where it has none, and its text.
 
@@ -351,6 +408,7 @@ class _Parser:
     root: Path
     rules: FileRules
     macros: Macros
+    instant: EmbedderSource | None = None
 
     def parse(self, task: _Task) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
@@ -361,8 +419,30 @@ class _Parser:
             elif source.digest == digest:
                 outcomes.append(_Touched(source.path, source.size, source.mtime_ns))
             else:
-                outcomes.append(rows_of(source, *parse_file(source, self.macros)))
+                parsed, chunks = parse_file(source, self.macros)
+                outcomes.append(self._with_vectors(rows_of(source, parsed, chunks), chunks))
         return outcomes
+
+    def _with_vectors(self, rows: FileRows, chunks: Sequence[Chunk]) -> FileRows:
+        """An embedder that fails here is tried again when all is written, which then says why."""
+        if self.instant is None or not chunks:
+            return rows
+        try:
+            embedder = _loaded(self.instant)
+            vectors = embedder.embed_documents([embedded_text(chunk) for chunk in chunks])
+        except EmbedderError:
+            return rows
+        return replace(rows, embedder=embedder.name, vectors=tuple(packed(vectors)))
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: EmbedderSource) -> Embedder:
+    """Once for each process: the model weighs more than a task."""
+    return source.load()
+
+
+def _instant(sources: Sequence[EmbedderSource]) -> EmbedderSource | None:
+    return next((source for source in sources if source.instant), None)
 
 
 def _tasks(todo: Sequence[Candidate], known: dict[str, KnownFile]) -> list[_Task]:

@@ -20,10 +20,15 @@ from indexer.model import ChunkId, Matrix
 
 Vector = npt.NDArray[np.float32]
 
-FORMAT = 1  # of a collection; another number is another collection, so an old one is ignored
+FORMAT = 2  # of a collection; another number is another collection, so an old one is ignored
+
+# Neighbours that Chroma weighs for each row it puts in; 10 to 200 (its default is 100). Of the 20 nearest of 5,000
+# static vectors, 60 asked for, it finds 99.9% with 100 and 99.6% with 40, which takes three quarters of the time.
+EF_CONSTRUCTION = 40
 
 # Rows that Chroma keeps in its journal before it writes them into the graph's files; 50 to 1,000 (its default). The
-# journal never shrinks: 1,600 vectors take 4.1 MB with 1,000 and 3.3 MB with 100, 12,000 take the same time with both.
+# journal never shrinks: 1,600 vectors take 4.1 MB with 1,000 and 3.3 MB with 100. 5,000 static vectors take 1.1 s of a
+# core with 100, and 0.6 s with 1,000.
 FLUSH_EVERY = 100
 
 # Chroma's graph is approximate. It is asked for this many more than wanted, so that those at the cut are the right
@@ -70,7 +75,12 @@ class ChromaVectors:
                     embedding_function=None,  # the default one would download a model at the first text
                     metadata={"embedder": embedder_name, "dimensions": dimensions, "format": FORMAT},
                     configuration={
-                        "hnsw": {"space": "cosine", "batch_size": FLUSH_EVERY, "sync_threshold": 2 * FLUSH_EVERY}
+                        "hnsw": {
+                            "space": "cosine",
+                            "ef_construction": EF_CONSTRUCTION,
+                            "batch_size": FLUSH_EVERY,
+                            "sync_threshold": 2 * FLUSH_EVERY,
+                        }
                     },
                 )
                 self._batch = int(self._client.get_max_batch_size())

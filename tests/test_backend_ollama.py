@@ -426,9 +426,19 @@ def test_a_host_that_is_no_address_is_told(host: str) -> None:
 # Embeddings
 
 
+EMBEDDING_MODELS = (
+    "nomic-embed-text:latest",
+    "bge-m3:latest",
+    "qwen3-embedding:0.6b",
+    "mxbai-embed-large:latest",
+    "snowflake-arctic-embed:m",
+    "snowflake-arctic-embed2:latest",
+)
+
+
 @pytest.fixture
 def embedding_fake() -> Iterator[FakeOllama]:
-    with FakeOllama(models=models("nomic-embed-text:latest", "bge-m3:latest", "qwen3-embedding:0.6b")) as running:
+    with FakeOllama(models=models(*EMBEDDING_MODELS)) as running:
         yield running
 
 
@@ -462,6 +472,9 @@ def test_texts_travel_in_batches_and_come_back_in_order(embedding_fake: FakeOlla
         ("nomic-embed-text", "search_query: open a file", "search_document: open a file"),
         ("qwen3-embedding:0.6b", "Instruct: ", "open a file"),
         ("bge-m3", "open a file", "open a file"),
+        ("mxbai-embed-large", "Represent this sentence for searching relevant passages: open", "open a file"),
+        ("snowflake-arctic-embed:m", "Represent this sentence for searching relevant passages: open", "open a file"),
+        ("snowflake-arctic-embed2", "query: open", "open a file"),
     ],
 )
 def test_queries_and_documents_get_the_prefixes_of_the_models_card(
@@ -486,8 +499,8 @@ def test_a_model_pulled_anew_has_another_name(embedding_fake: FakeOllama) -> Non
 
 def test_an_embedding_model_that_is_missing_or_gone_is_an_embedder_error(embedding_fake: FakeOllama) -> None:
     with pytest.raises(EmbedderError) as caught:
-        OllamaEmbedder(embedding_fake.url, "mxbai-embed-large")
-    assert caught.value.hint == "ollama pull mxbai-embed-large"
+        OllamaEmbedder(embedding_fake.url, "all-minilm")
+    assert caught.value.hint == "ollama pull all-minilm"
     for host in (unused_address(), "http://127.0.0.1:port"):
         with pytest.raises(EmbedderError):
             OllamaEmbedder(host, "bge-m3")

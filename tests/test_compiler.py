@@ -78,7 +78,7 @@ def confirmed(
 ) -> CompilerReport:
     """The quick pass, then the compiler's."""
     with opened(base) as index:
-        refresh(index, Options(workers=1), None)
+        refresh(index, Options(workers=1))
         return confirm(index, CompilerOptions(limits=limits or Limits(workers=1)), cancelled=cancelled)
 
 
@@ -286,7 +286,7 @@ def test_editing_a_header_reads_again_what_includes_it_and_equals_a_fresh_pass(t
     (tmp_path / "afresh" / "tree").symlink_to(root)
     data = DataFolder(tmp_path / "afresh/data")
     with data.owned(), Index.for_writing(data, "w", root) as index:
-        refresh(index, Options(workers=1), None)
+        refresh(index, Options(workers=1))
         confirm(index, CompilerOptions(limits=Limits(workers=1)))
     assert edges(tmp_path) == edges(tmp_path / "afresh")
 
@@ -371,7 +371,7 @@ def test_a_pass_that_is_stopped_goes_on_from_there(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "tree", dict(SHAPES))
     write_commands(root, commands_for(SHAPES))
     with opened(tmp_path) as index:
-        refresh(index, Options(workers=1), None)
+        refresh(index, Options(workers=1))
         seen: list[int] = []
         options = CompilerOptions(limits=Limits(workers=1))
         with pytest.raises(Cancelled):
@@ -398,7 +398,7 @@ def test_a_run_without_the_compiler_keeps_nothing_it_said_that_may_have_changed(
     confirmed(tmp_path)
     write_tree(root, {"shape.h": str(SHAPES["shape.h"]).replace("int Area", "long Area")})
     with opened(tmp_path) as index:
-        refresh(index, Options(workers=1), None)
+        refresh(index, Options(workers=1))
         retract(index, CompilerOptions())
         assert coverage(index).units == 1
     assert {path for path, *_ in edges(tmp_path)} == {"alone.cc"}

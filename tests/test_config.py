@@ -27,7 +27,7 @@ def no_file_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytes
 def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
     settings = load({}, {}, tmp_path)
     assert settings == Settings(data=Path(platformdirs.user_data_dir("codehub", appauthor=False)))
-    assert (settings.backend, settings.embeddings, settings.ollama_host) == ("auto", "minilm", ollama.DEFAULT_HOST)
+    assert (settings.backend, settings.embeddings, settings.ollama_host) == ("auto", "static", ollama.DEFAULT_HOST)
 
 
 def test_each_place_overrides_those_before_it(tmp_path: Path) -> None:
@@ -57,9 +57,13 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "index_generated": ("true", "1", True),
     "index_exclude": ('["a/*", "b"]', f"a/*{os.pathsep}b", ("a/*", "b")),
     "index_workers": ("3", "3", 3),
+    "index_background": ("false", "0", False),
+    "history_enabled": ("false", "0", False),
+    "history_commits": ("500", "500", 500),
     "compiler_commands": ('"none"', "none", "none"),
     "compiler_seconds": ("7", "7", 7),
     "compiler_megabytes": ("512", "512", 512),
+    "retrieval_adapt": ("false", "0", False),
 }
 
 
@@ -118,9 +122,9 @@ def test_an_unknown_variable_is_an_error_that_lists_the_known() -> None:
         ("data = 1", "It must be a path."),
         ("data = ''", "It must be a path."),
         ("backend = 'gpt'", "It may be auto, ollama, embedded, llama-server or none."),
-        ("embeddings = 'ollama:'", "It may be minilm, none or ollama:MODEL."),
-        ("embeddings = 'ollama'", "It may be minilm, none or ollama:MODEL."),
-        ("embeddings = 'bert'", "It may be minilm, none or ollama:MODEL."),
+        ("embeddings = 'ollama:'", "It may be static, minilm, ollama:MODEL or none."),
+        ("embeddings = 'ollama'", "It may be static, minilm, ollama:MODEL or none."),
+        ("embeddings = 'bert'", "It may be static, minilm, ollama:MODEL or none."),
     ],
 )
 def test_a_value_of_the_wrong_kind_in_the_file_is_told_what_it_must_be(text: str, hint: str, tmp_path: Path) -> None:

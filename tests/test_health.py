@@ -25,13 +25,14 @@ from tests.support.trees import COUNTER, contents, write_tree
 def without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """The embedder of the settings is the fake one."""
     source = EmbedderSource(MINILM_NAME, lambda: FakeEmbedder(MINILM_NAME))
-    monkeypatch.setattr("hub.indexing.embedder_source", lambda _settings: source)
+    monkeypatch.setattr("hub.indexing.encoder_source", lambda _settings: source)
+    monkeypatch.setattr("hub.indexing.instant_sources", lambda _settings: ())
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A data folder with the index of one small tree, named after its folder "tree"."""
-    chosen = Settings(tmp_path / "data", backend="none")
+    chosen = Settings(tmp_path / "data", backend="none", index_background=False)
     indexed(chosen, write_tree(tmp_path / "tree", dict(COUNTER)))
     return chosen
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from hub.indexing import name_for
 from indexer import index as index_module
-from indexer.errors import DataFolderError, FolderBusyError
+from indexer.errors import DataFolderError, EmbedderError, FolderBusyError
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import ChunkId
 from indexer.pipeline import EmbedderSource, Options, refresh
@@ -28,6 +28,14 @@ def written(base: Path, root: Path | None = None) -> Iterator[Index]:
     data = DataFolder(base / "data")
     with data.owned(), Index.for_writing(data, "w", root or base / "tree") as index:
         yield index
+
+
+def made_up(index: Index, chunks: Sequence[ChunkId]) -> None:
+    """Chunks that no file holds, for vectors to belong to."""
+    with index._database.transaction():
+        index._database.run_many(
+            "INSERT INTO chunks VALUES(NULL, 0, ?, 1, 1, '', '', NULL, x'00')", ((chunk,) for chunk in chunks)
+        )
 
 
 @pytest.fixture
@@ -177,12 +185,12 @@ def test_vectors_stay_when_a_chunk_moves_unchanged(base: Path) -> None:
     )
     write_tree(base / "tree", {"src/many.cc": functions})
     with written(base) as index:
-        refresh(index, Options(workers=1), SOURCE)
+        refresh(index, Options(workers=1), (SOURCE,))
         before = {chunk.id: chunk.span for chunk in index.table.chunks_of("src/many.cc")}
     write_tree(base / "tree", {"src/many.cc": "int above;\n" + functions})
     embedder = FakeEmbedder()
     with written(base) as index:
-        report = refresh(index, Options(workers=1), EmbedderSource(SOURCE.name, lambda: embedder))
+        report = refresh(index, Options(workers=1), (EmbedderSource(SOURCE.name, lambda: embedder),))
         after = {chunk.id: chunk.span for chunk in index.table.chunks_of("src/many.cc")}
         assert drifted(index) == (0, 0)
     stayed = before.keys() & after.keys()
@@ -196,9 +204,10 @@ def test_an_outbox_is_folded_so_that_the_last_word_counts(base: Path) -> None:
     row = np.eye(1, 16, dtype=np.float32)
     with written(base) as index:
         table, count = index.table, index.table.vector_count(SOURCE.name)
+        made_up(index, [chunk])
         table.store_vectors(SOURCE.name, [chunk], row)
         table._db.run("INSERT INTO outbox(operation, embedder, chunk) VALUES('delete', ?, ?)", (SOURCE.name, chunk))
-        table._db.run("DELETE FROM vectors WHERE chunk = ?", (chunk,))
+        table._db.run("DELETE FROM vectors WHERE key % (1 << 40) = (SELECT max(rowid) FROM chunks)")
         assert index.drain() == 2
         assert drifted(index) == (0, 0)
         table._db.run("INSERT INTO outbox(operation, embedder, chunk) VALUES('delete', ?, ?)", (SOURCE.name, chunk))
@@ -235,7 +244,7 @@ def test_a_refresh_after_chroma_was_deleted_fills_all_of_it(base: Path) -> None:
     shutil.rmtree(base / "data" / "workspaces" / "w" / "chroma")
     write_tree(base / "tree", {"src/new.cc": "int brand_new;\n"})
     with written(base) as index:
-        refresh(index, Options(workers=1), SOURCE)
+        refresh(index, Options(workers=1), (SOURCE,))
         assert drifted(index) == (0, 0)
 
 
@@ -243,6 +252,7 @@ def test_a_worn_chroma_is_made_again(base: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(index_module, "DRAIN_BATCH", 4)
     chunks = [ChunkId(f"{number:032}") for number in range(40)]
     with written(base) as index:
+        made_up(index, chunks)
         index.table.store_vectors(SOURCE.name, chunks, np.tile(np.eye(1, 16, dtype=np.float32), (40, 1)))
         index.drain()
         with index._database.transaction():
@@ -250,7 +260,9 @@ def test_a_worn_chroma_is_made_again(base: Path, monkeypatch: pytest.MonkeyPatch
                 index._database.run(
                     "INSERT INTO outbox(operation, embedder, chunk) VALUES('delete', ?, ?)", (SOURCE.name, chunk)
                 )
-                index._database.run("DELETE FROM vectors WHERE chunk = ?", (chunk,))
+                index._database.run(
+                    "DELETE FROM vectors WHERE key % (1 << 40) = (SELECT rowid FROM chunks WHERE id = ?)", (chunk,)
+                )
         rebuilt: list[int] = []
         real = index.rebuild_vectors
         index.rebuild_vectors = lambda: rebuilt.append(real()) or 0  # type: ignore[method-assign,func-returns-value]
@@ -283,6 +295,11 @@ def test_files_that_changed_since_are_told_and_only_those(base: Path) -> None:
         write_tree(base / "tree", {"README.md": "# Other\n"})
         (base / "tree" / "src" / "main.cc").unlink()
         assert index.changed_since([*COUNTER, "never/was.cc"]) == ["README.md", "never/was.cc", "src/main.cc"]
+
+
+def test_a_question_of_another_size_than_the_vectors_is_refused(base: Path) -> None:
+    with written(base) as index, pytest.raises(EmbedderError, match="17 dimensions, and 16 are kept"):
+        index.neighbours(SOURCE.name, np.ones(17, dtype=np.float32), 5)
 
 
 def test_a_reader_that_stays_open_sees_the_vectors_that_were_written_since(tmp_path: Path) -> None:

@@ -12,20 +12,22 @@ from hub.indexing import index_tree, name_for
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import ReferenceKind
 from indexer.pipeline import ignore_progress, never
+from indexer.static_embedding import STATIC_NAME
 from tests.support.trees import COUNTER, write_tree
 
 NOBODY_LISTENS = "http://127.0.0.1:9"  # the discard port, which nothing serves here
 
 
-def test_an_ollama_that_does_not_answer_costs_the_vectors_and_not_the_index(tmp_path: Path) -> None:
+def test_an_ollama_that_does_not_answer_costs_its_vectors_and_not_the_index(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "tree", COUNTER)
     settings = Settings(tmp_path / "data", embeddings="ollama:nomic-embed-text", ollama_host=NOBODY_LISTENS)
     report = index_tree(settings, root, None, ignore_progress, never)
     assert report.changed == len(COUNTER)
     assert report.embedded == 0
-    assert [note.startswith("No vectors for now: ") for note in report.notes] == [True]
+    assert [note.startswith("No vectors of an encoder for now: ") for note in report.notes] == [True]
     with Index.for_reading(DataFolder(settings.data), "tree") as index:
         assert index.facts.symbols_named("Counter::Increment", 5)
+        assert index.table.waiting(STATIC_NAME) == 0
 
 
 @pytest.mark.parametrize(

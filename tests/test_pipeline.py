@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,8 @@ def test_a_change_that_keeps_size_and_time_is_seen_if_it_came_soon_after_the_ind
     os.utime(root / "a.cc", ns=(time_ns, time_ns))
     with opened(tmp_path) as index:
         much_later = Options(workers=1, now=lambda: datetime(2100, 1, 1, tzinfo=UTC))
-        assert refresh(index, much_later, None).changed == 1
-        assert refresh(index, much_later, None).changed == 0
+        assert refresh(index, much_later).changed == 1
+        assert refresh(index, much_later).changed == 0
     assert held(tmp_path) == afresh(tmp_path)
 
 
@@ -173,7 +174,7 @@ def test_progress_never_goes_back_and_ends_at_its_total(tmp_path: Path) -> None:
     write_tree(tmp_path / "tree", many_files(70, 100))
     told: list[tuple[str, int, int]] = []
     with opened(tmp_path) as index:
-        refresh(index, Options(workers=1), SOURCE, lambda *step: told.append(step))
+        refresh(index, Options(workers=1), (SOURCE,), lambda *step: told.append(step))
     for stage, total in (("parse", 70), ("embed", 70)):
         steps = [(done, whole) for name, done, whole in told if name == stage]
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
@@ -309,12 +310,12 @@ def test_a_run_that_is_stopped_keeps_what_it_finished_and_the_next_goes_on_from_
     progress, cancelled = after_steps(stage, number)
     with opened(tmp_path) as index:
         with pytest.raises(Cancelled, match="finished so far is kept"):
-            refresh(index, Options(workers=workers), SOURCE, progress, cancelled)
+            refresh(index, Options(workers=workers), (SOURCE,), progress, cancelled)
         kept = len(index.table.known_files())
         vectors = index.table.vector_count(SOURCE.name)
         assert kept >= number if stage == "parse" else kept == 150
         assert vectors == (0 if stage == "parse" else -(-number // pipeline.EMBED_BATCH) * pipeline.EMBED_BATCH)
-        report = refresh(index, Options(workers=workers), SOURCE)
+        report = refresh(index, Options(workers=workers), (SOURCE,))
         drift = index.drift(SOURCE.name)
     assert (report.changed, report.embedded) == (150 - kept, 150 - vectors)
     assert (drift.in_chroma, drift.missing, drift.orphans) == (150, 0, 0)
@@ -323,8 +324,8 @@ def test_a_run_that_is_stopped_keeps_what_it_finished_and_the_next_goes_on_from_
 
 def test_a_bound_on_the_size_stops_the_run_and_keeps_the_files_before(tmp_path: Path) -> None:
     write_tree(tmp_path / "tree", many_files(140))
-    with opened(tmp_path, 1 << 20) as index, pytest.raises(FolderFullError) as caught:
-        refresh(index, Options(workers=1), SOURCE)
+    with opened(tmp_path, 5 << 18) as index, pytest.raises(FolderFullError) as caught:
+        refresh(index, Options(workers=1), (SOURCE,))
     assert "index.max_megabytes" in caught.value.hint
     with Index.for_reading(DataFolder(tmp_path / "data"), "w") as index:
         kept = len(index.table.known_files())
@@ -351,7 +352,7 @@ def test_a_parser_process_that_is_killed_costs_no_file(tmp_path: Path) -> None:
             child.join(60)
 
     with opened(tmp_path) as index:
-        report = refresh(index, Options(workers=2), None, kill_once)
+        report = refresh(index, Options(workers=2), (), kill_once)
     assert killed
     assert (report.files, report.problems) == (200, ())
     assert held(tmp_path) == afresh(tmp_path)
@@ -371,7 +372,7 @@ def test_a_file_that_kills_its_parser_is_left_out_and_named(tmp_path: Path, monk
 
     monkeypatch.setattr(pipeline, "scan", with_one_deadly)
     with opened(tmp_path) as index:
-        report = refresh(index, Options(workers=2), None)
+        report = refresh(index, Options(workers=2))
     assert report.files == 79
     assert [(problem.path, problem.message) for problem in report.problems] == [
         ("f040.cc", "the parser crashed on it; the file is left out")
@@ -383,3 +384,46 @@ class _DeadlyCandidate(Candidate):
 
     def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
         return os._exit, (1,)
+
+
+def test_static_vectors_are_made_while_files_are_written_and_those_of_another_version_go(tmp_path: Path) -> None:
+    """Parsed in other processes, so that the embedder is handed to them."""
+    write_tree(tmp_path / "tree", many_files(140))
+    first, second = (EmbedderSource(f"static/{n}", partial(FakeEmbedder, f"static/{n}")) for n in (1, 2))
+    report = refreshed(tmp_path, first)
+    assert (report.embedded, report.waiting_for_vectors) == (0, 0), "none were left to do after writing"
+    report = refreshed(tmp_path, second)
+    assert (report.changed, report.embedded, report.waiting_for_vectors) == (0, report.chunks, 0)
+    with opened(tmp_path) as index:
+        assert list(index.table.embedders()) == [second.name]
+        drift = index.drift(second.name)
+        assert (drift.in_table, drift.missing, drift.orphans) == (report.chunks, 0, 0)
+
+
+def test_vectors_of_chunks_that_stay_are_never_posted_again(tmp_path: Path) -> None:
+    text = "".join(
+        f"/// Does {n}.\nint function_{n}(int x) {{\n{'  x += 1;' * 60}\n  return x;\n}}\n\n" for n in range(9)
+    )
+    root = write_tree(tmp_path / "tree", {"a.cc": text})
+    source = EmbedderSource("static/1", partial(FakeEmbedder, "static/1"))
+    refreshed(tmp_path, source)
+    write_tree(root, {"a.cc": text + "int another;\n"})
+    with opened(tmp_path) as index:
+        before = index.table.vector_ids(source.name)
+        refresh(index, Options(workers=1, carry=False), (source,))
+        posted = {entry.chunk for entry in index.table.outbox(1000) if entry.operation == "upsert"}
+        assert posted == index.table.vector_ids(source.name) - before
+        assert 0 < len(posted) < len(before)
+
+
+def test_a_first_run_that_was_killed_leaves_its_indexes_to_the_next_opening(tmp_path: Path) -> None:
+    write_tree(tmp_path / "tree", many_files(140))
+    with opened(tmp_path) as index, index.table.filling():
+        assert not indexes(index)
+        index._database.make_indexes = lambda: None  # type: ignore[method-assign] # the process dies here
+    with opened(tmp_path) as index:
+        assert indexes(index)
+
+
+def indexes(index: Index) -> list[str]:
+    return [name for (name,) in index._database.rows("SELECT name FROM sqlite_master WHERE name LIKE 'refs_by_na%'")]

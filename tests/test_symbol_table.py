@@ -1,6 +1,6 @@
 """The symbol table: names as they are typed, edges and what they rest on, text search, and the file's own rules."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from math import log
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.errors import DataFolderError, FolderBusyError, FolderFullError, SchemaError
+from indexer.errors import DataFolderError, EmbedderError, FolderBusyError, FolderFullError, SchemaError
 from indexer.index import DataFolder, Index
 from indexer.model import ChunkId, Edge, Provenance, ReferenceKind, Symbol, SymbolKind
 from indexer.symbol_table import database
@@ -397,10 +397,42 @@ def test_no_error_of_sqlite_comes_out_as_such(tmp_path: Path) -> None:
 # Vectors and the outbox
 
 
+def made_up(table: SymbolTable, chunks: Sequence[ChunkId]) -> None:
+    """Chunks that no file holds, for vectors to belong to."""
+    table._db.run_many(
+        "INSERT INTO chunks VALUES(NULL, 0, ?, 1, 1, '', '', NULL, x'00')", ((chunk,) for chunk in chunks)
+    )
+
+
+def test_a_vector_of_a_chunk_that_is_gone_is_not_kept(table: SymbolTable) -> None:
+    assert table.store_vectors("e", [ChunkId("gone")], np.ones((1, 2), dtype=np.float32)) == 0
+    assert (table.vector_count("e"), table.outbox_depth()) == (0, 0)
+
+
+def test_vectors_of_another_size_under_the_same_name_are_refused_and_leave_nothing(table: SymbolTable) -> None:
+    made_up(table, [ChunkId("a"), ChunkId("b")])
+    table.store_vectors("e", [ChunkId("a")], np.ones((1, 2), dtype=np.float32))
+    with pytest.raises(EmbedderError, match="vectors of 3 dimensions, and 2 are kept"):
+        table.store_vectors("e", [ChunkId("b")], np.ones((1, 3), dtype=np.float32))
+    assert (table.vector_count("e"), table.outbox_depth(), table.embedders()) == (1, 1, {"e": 2})
+
+
+def test_an_embedder_that_is_forgotten_leaves_nothing_and_the_others_whole(table: SymbolTable) -> None:
+    made_up(table, [ChunkId("a"), ChunkId("b")])
+    for name in ("d", "e", "f"):
+        table.store_vectors(name, [ChunkId("a"), ChunkId("b")], np.ones((2, 2), dtype=np.float32))
+    table.forget_embedder("e")
+    assert table.embedders() == {"d": 2, "f": 2}
+    assert [table.vector_count(name) for name in ("d", "e", "f")] == [2, 0, 2]
+    assert {entry.embedder for entry in table.outbox(10)} == {"d", "f"}
+    assert table.waiting("e") == 2
+
+
 def test_vectors_are_kept_in_a_byte_a_dimension_and_posted_in_the_same_transaction(table: SymbolTable) -> None:
     ids = [ChunkId("b"), ChunkId("a")]
+    made_up(table, ids)
     rows = np.array([[1, 0], [0.6, 0.8]], dtype=np.float32)
-    table.store_vectors("e", ids, rows)
+    assert table.store_vectors("e", ids, rows) == 2
     kept, matrix = table.vectors("e")
     assert kept == ["a", "b"]
     assert np.allclose(matrix, rows[::-1], atol=4e-3)
@@ -412,6 +444,7 @@ def test_vectors_are_kept_in_a_byte_a_dimension_and_posted_in_the_same_transacti
 
 def test_forgetting_what_was_taken_keeps_what_came_later(table: SymbolTable) -> None:
     row = np.ones((1, 2), dtype=np.float32)
+    made_up(table, [ChunkId("a"), ChunkId("b")])
     table.store_vectors("e", [ChunkId("a")], row)
     taken = table.outbox(10)[-1].seq
     table.store_vectors("e", [ChunkId("b")], row)

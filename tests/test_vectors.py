@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from indexer.errors import DataFolderError
 from indexer.model import ChunkId, Matrix
-from indexer.symbol_table.table import _matrix, _packed
+from indexer.rows import packed
+from indexer.symbol_table.table import _matrix
 from indexer.vectors import ChromaVectors, ExactVectors, collection_name, discard
 
 
@@ -249,8 +250,8 @@ def test_vectors_packed_into_bytes_keep_their_cosines() -> None:
     rng = np.random.default_rng(7)
     rows = rng.normal(size=(200, 384)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    packed = [(str(number), blob) for number, blob in enumerate(_packed(rows))]
-    _, kept = _matrix(packed)
+    stored = [(str(number), blob) for number, blob in enumerate(packed(rows))]
+    _, kept = _matrix(stored)
     assert np.abs(kept @ kept.T - rows @ rows.T).max() < 5e-3
     assert np.sum(kept * rows, axis=1).min() > 0.9998
     assert not _matrix([("zero", bytes(384))])[1].any()

@@ -99,7 +99,9 @@ _ELSEWHERE = re.compile(r"[:-]cloud$")
 
 # What the models' cards want before a query and before a document; a model that is not here wants nothing.
 # nomic-ai/nomic-embed-text-v1.5 "Task instruction prefixes"; Qwen/Qwen3-Embedding-0.6B "Usage" (documents go without);
-# google/embeddinggemma-300m "Prompt instructions", the rows for code retrieval and for documents.
+# google/embeddinggemma-300m "Prompt instructions", the rows for code retrieval and for documents;
+# mixedbread-ai/mxbai-embed-large-v1 "Quickstart"; Snowflake/snowflake-arctic-embed-m "Using Huggingface transformers"
+# and snowflake-arctic-embed-l-v2.0 likewise; BAAI/bge-large-en-v1.5 "Usage"; BAAI/bge-m3 "FAQ" wants none.
 PREFIXES: Mapping[str, tuple[str, str]] = {
     "nomic-embed-text": ("search_query: ", "search_document: "),
     "qwen3-embedding": (
@@ -107,6 +109,11 @@ PREFIXES: Mapping[str, tuple[str, str]] = {
         "",
     ),
     "embeddinggemma": ("task: code retrieval | query: ", "title: none | text: "),
+    "mxbai-embed-large": ("Represent this sentence for searching relevant passages: ", ""),
+    "snowflake-arctic-embed": ("Represent this sentence for searching relevant passages: ", ""),
+    "snowflake-arctic-embed2": ("query: ", ""),
+    "bge-large": ("Represent this sentence for searching relevant passages: ", ""),
+    "bge-m3": ("", ""),
 }
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hub import health, indexing, shapes, wiring
+from hub import background, health, indexing, shapes, wiring
 from hub.cli import DONE, FAILED, NOTHING
 from hub.cli.output import print_json, print_notes, settings_of
 from hub.cli.progress import interruptible, shown
+from hub.config import Settings
+from hub.errors import HubError
 from indexer import history
-from indexer.errors import DataFolderError
+from indexer.errors import DataFolderError, IndexerError
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import IndexReport, Problem
 from indexer.pipeline import EmbedderSource
@@ -22,8 +24,9 @@ _SHOWN_PROBLEMS = 5
 def index(options: argparse.Namespace) -> int:
     settings = settings_of(
         options,
-        embeddings="none" if options.no_vectors else None,
+        embeddings="none" if options.no_vectors else "static" if options.no_encoder else None,
         compiler_commands="none" if options.no_compiler else None,
+        index_background=False if options.wait else None,
     )
     with shown() as progress, interruptible() as cancelled:
         report = indexing.index_tree(settings, options.path, options.workspace, progress, cancelled)
@@ -31,23 +34,45 @@ def index(options: argparse.Namespace) -> int:
         print_json(shapes.report_shape(report))
     else:
         _print_report(report)
+    _leave_the_rest(settings)
     return DONE
+
+
+def _leave_the_rest(settings: Settings) -> None:
+    """What is indexed can be searched, so a process that does not begin is worth a line, not a failure."""
+    if not settings.index_background:
+        return
+    try:
+        background.start(settings)
+    except (HubError, IndexerError) as error:
+        print_notes((f"{error.message} {error.hint}",))
 
 
 def status(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     data = wiring.data_folder(settings)
-    source = indexing.embedder_source(settings) if settings.embeddings == "minilm" else None
+    local = settings.embeddings in {"static", "minilm", "none"}  # whose names are known without asking anyone
+    encoder = indexing.encoder_source(settings) if local else None
+    sources = (*indexing.instant_sources(settings), *((encoder,) if encoder else ()))
     workspaces = data.workspaces()
     if options.workspace is not None:
         workspaces = [wiring.choose_workspace(workspaces, options.workspace, Path())]
-    entries = [_state(data, workspace, source) for workspace in workspaces]
+    entries = [_state(data, workspace, sources) for workspace in workspaces]
+    at_work = background.state(data)
     if options.json:
-        print_json({"data": str(settings.data), "workspaces": entries})
+        print_json(
+            {
+                "data": str(settings.data),
+                "workspaces": entries,
+                "background": asdict(at_work) if at_work else None,
+            }
+        )
     elif not entries:
         print("Nothing is indexed yet. Run `codehub index PATH`.")
     for entry in entries if not options.json else ():
         _print_status(entry)
+    if at_work and not options.json:
+        _print_background(at_work)
     if any("error" in entry for entry in entries):
         return FAILED
     return DONE if entries else NOTHING
@@ -88,7 +113,7 @@ def repair(options: argparse.Namespace) -> int:
     return DONE if done else NOTHING
 
 
-def _state(data: DataFolder, workspace: Workspace, source: EmbedderSource | None) -> shapes.Json:
+def _state(data: DataFolder, workspace: Workspace, sources: Sequence[EmbedderSource]) -> shapes.Json:
     """What is indexed and how fresh it is; of an index that cannot be read, why."""
     entry: shapes.Json = {"workspace": workspace.name, "root": str(workspace.root)}
     try:
@@ -101,7 +126,7 @@ def _state(data: DataFolder, workspace: Workspace, source: EmbedderSource | None
                 **_problems(opened.table.problems()),
                 "edges": {how.value: number for how, number in opened.facts.provenance().items()},
                 "compiler": asdict(opened.compiled.coverage()),
-                "waiting_for_vectors": opened.table.waiting(source.name) if source else 0,
+                "waiting_for_vectors": max((opened.table.waiting(source.name) for source in sources), default=0),
                 "waiting_for_chroma": opened.table.outbox_depth(),
                 "bytes_on_disk": opened.bytes_on_disk(),
             }
@@ -136,7 +161,7 @@ def _print_report(report: IndexReport) -> None:
         for problem in confirmed.problems[:_SHOWN_PROBLEMS]:
             print(f"    {problem.path}:{problem.line}: {problem.message}")
     if report.waiting_for_vectors:
-        print(f"  {report.waiting_for_vectors} chunks have no vector yet; text and symbols can be searched")
+        print(f"  {report.waiting_for_vectors} chunks wait for a vector of an encoder; they can be searched already")
     if report.skipped:
         print(f"  {len(report.skipped)} files left out; `codehub doctor PATH` says why")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
@@ -144,6 +169,18 @@ def _print_report(report: IndexReport) -> None:
     if len(report.problems) > _SHOWN_PROBLEMS:
         print(f"  and {len(report.problems) - _SHOWN_PROBLEMS} more places that could not be parsed as C++")
     print_notes(report.notes)
+
+
+def _print_background(at_work: background.State) -> None:
+    if at_work.note:
+        print(f"in the background: {at_work.note}")
+    elif at_work.embedder:
+        print(
+            f"in the background: {at_work.embedder} has read {at_work.done:,} of {at_work.total:,} chunks of"
+            f" {at_work.workspace} (process {at_work.pid})"
+        )
+    else:
+        print(f"in the background: vectors of {at_work.workspace} go to Chroma (process {at_work.pid})")
 
 
 def _print_status(entry: shapes.Json) -> None:

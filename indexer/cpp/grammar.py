@@ -86,7 +86,8 @@ _QUERY = Query(_LANGUAGE, _DECLARATIONS + _USES + "(comment) @comment")
 _TAGS_OF_USES = frozenset(re.findall(r"@(\w+)", _USES))
 
 MAX_DEPTH = 20_000  # of nesting; 16 bits hold 65,535, and one operator may nest several nodes
-_STATEMENT = re.compile(rb"[^;{}]{%d,}" % MAX_DEPTH)
+_STATEMENT = re.compile(rb"[^;{}]+")
+_STATEMENT_END = re.compile(rb"[;{}]")
 _NESTS_NOT = (
     bytes(range(128, 256)) + b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_()[],;\"' \t\r\n\\"
 )
@@ -115,7 +116,8 @@ def shallow(code: bytes) -> tuple[bytes, list[int]]:
     if code.count(b"else") > MAX_DEPTH:  # each nests in the one before
         cuts.append(code.find(b"else"))
         code = code.replace(b"else", b"    ")
-    code = _STATEMENT.sub(without_deep, code)
+    if max(map(len, _STATEMENT_END.split(code))) >= MAX_DEPTH:
+        code = _STATEMENT.sub(without_deep, code)
     if sum(map(code.count, (b"(", b"[", b"{"))) > MAX_DEPTH:
         depth = 0
         for bracket in _BRACKET.finditer(code):

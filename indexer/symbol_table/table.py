@@ -2,11 +2,13 @@
 same transaction; ``indexer.index`` carries it there. Knows nothing of how text was parsed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from indexer.errors import EmbedderError
 from indexer.model import Chunk, ChunkId, Matrix, Problem, Span, SymbolId
-from indexer.rows import FileRows, Row
+from indexer.rows import FileRows, Row, packed
 from indexer.symbol_table.database import Database, marks
 from indexer.symbol_table.links import EVERY_FILE, Doubts, drop_links
 
@@ -15,6 +17,11 @@ _CHUNK_COLUMNS = (
     " FROM chunks JOIN files ON files.id = chunks.file"
 )
 _IDS_A_STATEMENT = 500  # SQLite allows 32,766 values; small statements stay in its cache
+# A vector's key is its embedder's number above this many bits, and its chunk's row below: vectors of one embedder lie
+# side by side, and a new one at the end.
+_ROW_BITS = 40
+_OF_CHUNK = f"vectors.key = (? << {_ROW_BITS}) + chunks.rowid"
+_OF_EMBEDDER = f"key >= ?1 << {_ROW_BITS} AND key < (?1 + 1) << {_ROW_BITS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +64,10 @@ class SymbolTable:
             for rows in batch:
                 self._write_file(rows, doubts)
             doubts.post()
+
+    def filling(self) -> AbstractContextManager[None]:
+        """For the time in which a tree is written into an empty table: faster than one file after another."""
+        return self._db.indexes_later()
 
     def remove(self, paths: Iterable[str]) -> None:
         with self._db.transaction():
@@ -112,30 +123,52 @@ class SymbolTable:
         db.run_many("INSERT INTO problems VALUES(?, ?, ?)", ((file, *row) for row in rows.problems))
         staying = {row[0] for row in rows.chunks}
         self._drop_chunks({chunk: row for chunk, row in before.items() if chunk not in staying})
-        for row, columns in zip(rows.chunks, rows.words, strict=True):
-            self._write_chunk(file, row, columns, before.get(str(row[0])))
+        places = self._write_chunks(file, rows, before)
+        if rows.embedder:
+            known = self._with_vector(rows.embedder, file) if before else ()
+            new = [
+                (row, chunk[0], vector)
+                for row, chunk, vector in zip(places, rows.chunks, rows.vectors, strict=True)
+                if chunk[0] not in known
+            ]
+            self._put_vectors(rows.embedder, len(rows.vectors[0]) if rows.vectors else 0, new)
 
-    def _write_chunk(self, file: int, row: Row, columns: Row, old: tuple[int, bytes] | None) -> None:
+    def _write_chunks(self, file: int, rows: FileRows, before: Mapping[str, tuple[int, bytes]]) -> list[int]:
+        """Puts a file's chunks in, or in place of those that stayed. Returns their rows, in order."""
         db = self._db
-        if old is None:
-            rowid = db.insert(
-                "INSERT INTO chunks(file, id, first_line, last_line, title, text, symbol, words_digest)"
-                " VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
-                (file, *row),
-            )
-        else:
-            rowid, digest = old
-            db.run(
-                "UPDATE chunks SET first_line = ?, last_line = ?, symbol = ?, words_digest = ? WHERE rowid = ?",
-                (row[1], row[2], row[5], row[6], rowid),
-            )
-            if digest == row[6]:
-                return
-            db.run("DELETE FROM chunk_words WHERE rowid = ?", (rowid,))
-        db.run(
-            "INSERT INTO chunk_words(rowid, name, signature, doc, path, body) VALUES(?, ?, ?, ?, ?, ?)",
-            (rowid, *columns),
+        free = db.number("SELECT coalesce(max(rowid), 0) + 1 FROM chunks")
+        places: list[int] = []
+        added: list[Row] = []
+        spoken: list[Row] = []
+        for row, columns in zip(rows.chunks, rows.words, strict=True):
+            place, digest = before.get(row[0], (free, b""))
+            places.append(place)
+            if place == free:
+                added.append((place, file, *row))
+                free += 1
+            else:
+                db.run(
+                    "UPDATE chunks SET first_line = ?, last_line = ?, symbol = ?, words_digest = ? WHERE rowid = ?",
+                    (row[1], row[2], row[5], row[6], place),
+                )
+                if digest == row[6]:
+                    continue
+                db.run("DELETE FROM chunk_words WHERE rowid = ?", (place,))
+            spoken.append((place, *columns))
+        db.run_many(
+            "INSERT INTO chunks(rowid, file, id, first_line, last_line, title, text, symbol, words_digest)"
+            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            added,
         )
+        db.run_many("INSERT INTO chunk_words(rowid, name, signature, doc, path, body) VALUES(?, ?, ?, ?, ?, ?)", spoken)
+        return places
+
+    def _with_vector(self, embedder: str, file: int) -> set[str]:
+        """The ids of a file's chunks that have a vector."""
+        rows = self._db.rows(
+            f"SELECT id FROM chunks JOIN vectors ON {_OF_CHUNK} WHERE file = ?", (self._number(embedder), file)
+        )
+        return {chunk for (chunk,) in rows}
 
     def _chunk_rows(self, file: int) -> dict[str, tuple[int, bytes]]:
         rows = self._db.rows("SELECT id, rowid, words_digest FROM chunks WHERE file = ?", (file,))
@@ -146,12 +179,12 @@ class SymbolTable:
         for chunk, (rowid, _) in gone.items():
             db.run("DELETE FROM chunk_words WHERE rowid = ?", (rowid,))
             db.run("DELETE FROM chunks WHERE rowid = ?", (rowid,))
-            db.run(
-                "INSERT INTO outbox(operation, embedder, chunk)"
-                " SELECT 'delete', embedder, chunk FROM vectors WHERE chunk = ? ORDER BY embedder",
-                (chunk,),
-            )
-            db.run("DELETE FROM vectors WHERE chunk = ?", (chunk,))
+            for number, embedder in self._numbers():
+                key = (number << _ROW_BITS) + rowid
+                if db.row("SELECT 1 FROM vectors WHERE key = ?", (key,)):
+                    db.run("DELETE FROM vectors WHERE key = ?", (key,))
+                    db.run("UPDATE embedders SET changes = changes + 1 WHERE id = ?", (number,))
+                    db.run("INSERT INTO outbox(operation, embedder, chunk) VALUES('delete', ?, ?)", (embedder, chunk))
 
     def _drop_facts(self, file: int) -> None:
         for table in ("symbols", "refs", "contexts", "problems", "compiled"):
@@ -163,34 +196,70 @@ class SymbolTable:
     def waiting(self, embedder: str) -> int:
         """Chunks that have no vector of this embedder yet."""
         return self._db.number(
-            "SELECT count(*) FROM chunks"
-            " WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = chunks.id AND embedder = ?)",
-            (embedder,),
+            f"SELECT count(*) FROM chunks WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE {_OF_CHUNK})",
+            (self._number(embedder),),
         )
 
     def waiting_chunks(self, embedder: str) -> list[tuple[ChunkId, int]]:
         """(id, length of the text) of the chunks without a vector, by length and id, so that batches are even."""
         rows = self._db.rows(
             "SELECT id, length(text) FROM chunks"
-            " WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE chunk = chunks.id AND embedder = ?) ORDER BY 2, 1",
-            (embedder,),
+            f" WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE {_OF_CHUNK}) ORDER BY 2, 1",
+            (self._number(embedder),),
         )
         return [(ChunkId(chunk), length) for chunk, length in rows]
 
-    def store_vectors(self, embedder: str, ids: Sequence[ChunkId], vectors: Matrix) -> None:
-        """Keeps unit vectors as ``_packed`` and posts them for the vector index, as one transaction."""
+    def store_vectors(self, embedder: str, ids: Sequence[ChunkId], vectors: Matrix) -> int:
+        """Keeps unit vectors as ``packed`` and posts them for the vector index, as one transaction.
+
+        Those of chunks that are gone by now are left out. Returns how many were kept. Raises EmbedderError when the
+        vectors that are kept of this embedder have another size: they are never mixed.
+        """
+        blobs = dict(zip(ids, packed(vectors), strict=True))
         with self._db.transaction():
-            self._db.run(
-                "INSERT OR REPLACE INTO embedders(name, dimensions) VALUES(?, ?)", (embedder, vectors.shape[1])
+            rows: dict[ChunkId, int] = {}
+            for part in _parts(list(blobs)):
+                rows |= dict(self._db.rows(f"SELECT id, rowid FROM chunks WHERE id IN ({marks(part)})", part))
+            new = [(rows[chunk], chunk, blob) for chunk, blob in blobs.items() if chunk in rows]
+            self._put_vectors(embedder, vectors.shape[1], new)
+        return len(new)
+
+    def forget_embedder(self, embedder: str) -> None:
+        """Takes an embedder's vectors out, and with them what waits for the vector index of it."""
+        with self._db.transaction():
+            self._db.run(f"DELETE FROM vectors WHERE {_OF_EMBEDDER}", (self._number(embedder),))
+            self._db.run("DELETE FROM outbox WHERE embedder = ?", (embedder,))
+            self._db.run("DELETE FROM embedders WHERE name = ?", (embedder,))
+
+    def _put_vectors(self, embedder: str, dimensions: int, new: Sequence[tuple[int, ChunkId, bytes]]) -> None:
+        """Keeps (row of the chunk, its id, packed vector)."""
+        db = self._db
+        if not new:
+            return
+        db.run("INSERT OR IGNORE INTO embedders(name, dimensions, changes) VALUES(?, ?, 0)", (embedder, dimensions))
+        ((number, kept),) = db.rows("SELECT id, dimensions FROM embedders WHERE name = ?", (embedder,))
+        if kept != dimensions:
+            raise EmbedderError(
+                f"{embedder} now gives vectors of {dimensions} dimensions, and {kept} are kept of it.",
+                "Run `codehub repair --rebuild`: vectors of two kinds cannot be compared.",
             )
-            self._db.run_many(
-                "INSERT OR REPLACE INTO vectors(chunk, embedder, vector) VALUES(?, ?, ?)",
-                ((chunk, embedder, blob) for chunk, blob in zip(ids, _packed(vectors), strict=True)),
-            )
-            self._db.run_many(
-                "INSERT INTO outbox(operation, embedder, chunk) VALUES('upsert', ?, ?)",
-                ((embedder, chunk) for chunk in ids),
-            )
+        db.run("UPDATE embedders SET changes = changes + 1 WHERE id = ?", (number,))
+        first = number << _ROW_BITS
+        db.run_many(
+            "INSERT OR REPLACE INTO vectors(key, vector) VALUES(?, ?)", ((first + row, blob) for row, _, blob in new)
+        )
+        db.run_many(
+            "INSERT INTO outbox(operation, embedder, chunk) VALUES('upsert', ?, ?)",
+            ((embedder, chunk) for _, chunk, _ in new),
+        )
+
+    def _numbers(self) -> list[tuple[int, str]]:
+        return [(number, name) for number, name in self._db.rows("SELECT id, name FROM embedders ORDER BY name")]
+
+    def _number(self, embedder: str) -> int:
+        """The number in the keys of its vectors; 0, which no vector has, for one that is not known."""
+        row = self._db.row("SELECT id FROM embedders WHERE name = ?", (embedder,))
+        return row[0] if row else 0
 
     def embedders(self) -> dict[str, int]:
         """Every embedder that vectors are kept of, by name, with its dimensions."""
@@ -198,27 +267,40 @@ class SymbolTable:
             str(name): int(size) for name, size in self._db.rows("SELECT name, dimensions FROM embedders ORDER BY 1")
         }
 
+    def vectors_version(self, embedder: str) -> int:
+        """A number that changes with this embedder's vectors, whoever wrote them; -1 while there are none."""
+        row = self._db.row("SELECT changes FROM embedders WHERE name = ?", (embedder,))
+        return row[0] if row else -1
+
     def vectors(self, embedder: str) -> tuple[list[ChunkId], Matrix]:
         """All ids of an embedder in order, and their vectors, shape (ids, dimensions)."""
         return _matrix(
-            self._db.rows("SELECT chunk, vector FROM vectors WHERE embedder = ? ORDER BY chunk", (embedder,))
+            self._db.rows(
+                f"SELECT chunks.id, vector FROM vectors JOIN chunks ON chunks.rowid = key - (?1 << {_ROW_BITS})"
+                f" WHERE {_OF_EMBEDDER} ORDER BY chunks.id",
+                (self._number(embedder),),
+            )
         )
 
     def vectors_of(self, embedder: str, ids: Sequence[ChunkId]) -> tuple[list[ChunkId], Matrix]:
         """Those of the ids that have a vector, in order, and their vectors."""
         rows: list[Row] = []
+        number = self._number(embedder)
         for part in _parts(sorted(ids)):
             rows += self._db.rows(
-                f"SELECT chunk, vector FROM vectors WHERE chunk IN ({marks(part)}) AND embedder = ? ORDER BY chunk",
-                (*part, embedder),
+                f"SELECT id, vector FROM chunks JOIN vectors ON {_OF_CHUNK} WHERE id IN ({marks(part)}) ORDER BY id",
+                (number, *part),
             )
         return _matrix(rows)
 
     def vector_ids(self, embedder: str) -> set[ChunkId]:
-        return {ChunkId(row[0]) for row in self._db.rows("SELECT chunk FROM vectors WHERE embedder = ?", (embedder,))}
+        return {
+            ChunkId(row[0])
+            for row in self._db.rows(f"SELECT id FROM chunks JOIN vectors ON {_OF_CHUNK}", (self._number(embedder),))
+        }
 
     def vector_count(self, embedder: str) -> int:
-        return self._db.number("SELECT count(*) FROM vectors WHERE embedder = ?", (embedder,))
+        return self._db.number(f"SELECT count(*) FROM vectors WHERE {_OF_EMBEDDER}", (self._number(embedder),))
 
     def outbox(self, limit: int) -> list[OutboxEntry]:
         rows = self._db.rows("SELECT seq, operation, embedder, chunk FROM outbox ORDER BY seq LIMIT ?", (limit,))
@@ -243,6 +325,17 @@ class SymbolTable:
     def known_files(self) -> dict[str, KnownFile]:
         rows = self._db.rows("SELECT path, size, mtime_ns, digest FROM files")
         return {path: KnownFile(size, mtime_ns, digest) for path, size, mtime_ns, digest in rows}
+
+    def paths_called(self, names: Collection[str]) -> list[str]:
+        """The paths, in order, whose last part is one of these names of lower case, in whatever case they are."""
+        found: set[str] = set()
+        wanted = sorted(names)
+        for start in range(0, len(wanted), _IDS_A_STATEMENT):
+            part = wanted[start : start + _IDS_A_STATEMENT]
+            ends = " OR ".join("lower(substr(path, ?)) = ?" for _ in part)
+            values = [value for name in part for value in (-len(name), name)]
+            found.update(path for (path,) in self._db.rows(f"SELECT path FROM files WHERE {ends}", values))
+        return sorted(path for path in found if path.rpartition("/")[2].lower() in names)
 
     def known_file(self, path: str) -> KnownFile | None:
         row = self._db.row("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (path,))
@@ -299,17 +392,6 @@ class SymbolTable:
 def _chunk(row: Row) -> Chunk:
     symbol = None if row[6] is None else SymbolId(row[6])
     return Chunk(ChunkId(row[0]), Span(row[1], row[2], row[3]), row[4], row[5], symbol)
-
-
-def _packed(vectors: Matrix) -> list[bytes]:
-    """Each row as one signed byte a dimension, its largest component at 127. The length goes, for it is always 1.
-
-    A quarter of the size of floats; cosines of 384 dimensions stay true to 0.0002.
-    """
-    import numpy as np  # noqa: PLC0415 - 0.1 s that readers of symbols and text need not wait for
-
-    largest = np.maximum(np.abs(vectors).max(axis=1, keepdims=True, initial=0), np.float32(1e-12))
-    return [row.tobytes() for row in np.rint(vectors * (127 / largest)).astype(np.int8)]
 
 
 def _matrix(rows: Sequence[Row]) -> tuple[list[ChunkId], Matrix]:

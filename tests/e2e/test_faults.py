@@ -197,19 +197,19 @@ def test_a_damaged_index_is_told_by_every_command_and_rebuilt_when_asked(
 
 
 def test_a_size_that_is_used_up_is_told_and_the_index_stays_whole(tmp_path: Path) -> None:
-    root = write_tree(tmp_path / "tree", {f"f{n:03}.cc": f"// {f'word{n} ' * 2_000}\nint v{n};\n" for n in range(120)})
-    bound = {"CODEHUB_INDEX_MAX_MEGABYTES": "2"}
+    root = write_tree(tmp_path / "tree", {f"f{n:03}.cc": f"// {f'word{n} ' * 1_500}\nint v{n};\n" for n in range(160)})
+    bound = {"CODEHUB_INDEX_MAX_MEGABYTES": "3"}
     refused = indexed(root, tmp_path / "data", bound)
     assert refused.code == 2
     assert "is used up" in refused.json()["error"]
     assert "index.max_megabytes" in refused.json()["hint"]
     status = run(["status", "--json"], tmp_path / "data", NO_VECTORS).json()["workspaces"][0]
-    assert 0 < status["files"] < 120
+    assert 0 < status["files"] < 160
     assert run(["symbol", "v0"], tmp_path / "data").code == 0
     bounded = run(["repair", "--rebuild", "--json"], tmp_path / "data", {**NO_VECTORS, **bound})
     assert "is used up" in bounded.json()["error"]
     done = indexed(root, tmp_path / "data").json()
-    assert (done["files"], done["waiting_for_vectors"]) == (120, done["chunks"])
+    assert (done["files"], done["waiting_for_vectors"]) == (160, done["chunks"])
 
 
 _ON_A_SMALL_DISK = """
@@ -280,7 +280,7 @@ def split_by_code(out: str) -> list[tuple[int, str]]:
 def test_a_chroma_folder_that_was_deleted_or_damaged_is_made_again_from_the_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CODEHUB_EMBEDDINGS", "minilm")
+    monkeypatch.setenv("CODEHUB_INDEX_BACKGROUND", "0")
     root, data = write_tree(tmp_path / "tree", dict(COUNTER)), tmp_path / "data"
     assert run(["index", root], data).code == 0
     chroma = data / "workspaces" / "tree" / "chroma"
@@ -300,7 +300,7 @@ def test_a_chroma_folder_that_was_deleted_or_damaged_is_made_again_from_the_tabl
             code, repaired = called(capsys, data, "repair")
             assert (code, repaired["repairs"]) == (0, [{"workspace": "tree", "done": "nothing to mend"}])
     found = run(["search", "adds to the value", "--json"], data).json()
-    assert any("vector" in hit["signals"] for hit in found["hits"])
+    assert any("static" in hit["signals"] for hit in found["hits"])
 
 
 # The language model

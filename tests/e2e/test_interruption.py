@@ -27,12 +27,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are tho
 FILES = 150
 WAIT_S = 60.0  # for the next word of a command; a test may take twice as long
 SOURCE = EmbedderSource(FakeEmbedder().name, FakeEmbedder)
+WITH_ENCODER = {"CODEHUB_EMBEDDINGS": "minilm"}
 
 # The command with an embedder that needs no model. "stage:number" holds it there: it says so and waits to be ended.
 _HELD = '''
 import multiprocessing
 import sys
 import indexer.embedding
+from hub import indexing
 from hub.cli import main, progress
 from indexer import pipeline
 from indexer.index import Index
@@ -41,6 +43,7 @@ from tests.support.fake_embedder import FakeEmbedder
 
 indexer.embedding.MiniLmEmbedder = FakeEmbedder
 indexer.embedding.MINILM_NAME = FakeEmbedder().name
+indexing.instant_sources = lambda _settings: ()
 point, _, number = sys.argv.pop(1).partition(":")
 
 def hold():
@@ -73,7 +76,7 @@ def _lines():
             hold()
     return reporting
 progress._lines = _lines
-for owner, name in ((SymbolTable, "_write_chunk"), (SymbolTable, "clear_outbox"), (Index, "_apply"),
+for owner, name in ((SymbolTable, "_write_chunks"), (SymbolTable, "clear_outbox"), (Index, "_apply"),
                     (SymbolTable, "store_vectors"), (SymbolTable, "_drop_chunks")):
     if point == name:
         held_before(owner, name)
@@ -157,7 +160,7 @@ class Running:
 
 @contextmanager
 def running(program: list[str], data: Path, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
-    command = Running(program, data, settings or {})
+    command = Running(program, data, settings or WITH_ENCODER)
     try:
         yield command
     finally:
@@ -238,10 +241,10 @@ def test_ctrl_c_while_the_real_model_embeds_keeps_the_vectors_that_are_done(tmp_
         command.press_ctrl_c()
         assert command.end() == 130, command.said.decode()
     assert "Traceback" not in command.said.decode()
-    state = run(["status", "--json"], data).json()["workspaces"][0]
+    state = run(["status", "--json"], data, WITH_ENCODER).json()["workspaces"][0]
     assert state["files"] == 3 * EMBED_BATCH
     assert state["waiting_for_vectors"] % EMBED_BATCH == 0
-    report = run(["index", root, "--json"], data).json()
+    report = run(["index", root, "--json"], data, WITH_ENCODER).json()
     assert (report["changed"], report["embedded"]) == (0, state["waiting_for_vectors"])
     assert report["waiting_for_vectors"] == 0
     assert run(["repair", "--json"], data).json()["repairs"][0]["done"] == "nothing to mend"
@@ -272,7 +275,7 @@ def test_a_command_that_is_killed_anywhere_and_again_is_made_whole_by_the_next_r
     finished: set[str] = set()
     for point in (
         "parse:1",
-        "_write_chunk:100",
+        "_write_chunks:100",
         "store_vectors:1",
         "embed:64",
         "_apply:1",

@@ -143,7 +143,7 @@ class Refreshing(RuleBasedStateMachine):
 
     def _refresh(self, index: Index) -> IndexReport:
         options = Options(workers=1, now=lambda: datetime.fromtimestamp(self.now_ns / 1e9, UTC))
-        return refresh(index, options, EmbedderSource(FakeEmbedder().name, FakeEmbedder))
+        return refresh(index, options, (EmbedderSource(FakeEmbedder().name, FakeEmbedder),))
 
     def _write(self, file: Path, text: str, time_ns: int | None = None) -> None:
         self.now_ns += TICK_NS
@@ -193,7 +193,7 @@ class Refreshing(RuleBasedStateMachine):
             case "before the vectors are stored":
                 table.store_vectors = die  # type: ignore[method-assign]
             case "while writing":
-                table._write_chunk = die  # type: ignore[method-assign]
+                table._write_chunks = die  # type: ignore[method-assign]
             case "while removing":
                 table._drop_facts = die  # type: ignore[method-assign]
             case "before the end is noted":

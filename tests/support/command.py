@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 COMMAND = "import sys; from hub.cli import main; sys.exit(main())"
 # Another user may not be able to read this one's Python, so what is needed is loaded before.
 _COMMAND_AS = """
-import encodings.utf_8_sig, os, sys, filelock, hub.cli.upkeep
+import encodings.utf_8_sig, os, sys, filelock, numpy, hub.cli.upkeep
 user = int(sys.argv.pop(1))
 os.setgroups([]); os.setgid(user); os.setuid(user)
 sys.exit(hub.cli.main())
@@ -37,10 +37,19 @@ class Done:
 
 
 def environment(data: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Nothing of the user's own but the path; no language model unless the settings name one."""
+    """Nothing of the user's own but the path; no language model, and no process that outlives the command, unless the
+    settings say so.
+    """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     here = {"HOME": str(data.parent), "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "COLUMNS": "120"}
-    return {**kept, **here, "CODEHUB_DATA": str(data), "CODEHUB_BACKEND": "none", **(settings or {})}
+    return {
+        **kept,
+        **here,
+        "CODEHUB_DATA": str(data),
+        "CODEHUB_BACKEND": "none",
+        "CODEHUB_INDEX_BACKGROUND": "0",
+        **(settings or {}),
+    }
 
 
 def run(

@@ -56,7 +56,7 @@ def index_of(root: Path, data: Path, source: EmbedderSource | None = None) -> In
     """Indexes a tree into the workspace "w" in this process."""
     folder = DataFolder(data)
     with folder.owned(), Index.for_writing(folder, "w", root) as index:
-        return refresh(index, Options(workers=1), source)
+        return refresh(index, Options(workers=1), (source,) if source else ())
 
 
 def contents(index: Index) -> dict[str, object]:
@@ -74,6 +74,8 @@ def contents(index: Index) -> dict[str, object]:
         "macros": (index.macros.definitions(), index.macros.knowledge()),
         "text": {word: index.text.search(word, 20) for word in [*asked, " ".join(asked[:5])]},
         "weights": index.text.term_weights(" ".join(asked)),
+        "walk": index.walk.from_chunks([(chunk.id, chunk.span.first_line) for chunk in chunks], len(chunks)),
+        "important": index.walk.important(len(chunks)),
         "vectors": {
             name: {chunk: vector.tobytes() for chunk, vector in zip(*table.vectors(name), strict=True)}
             for name in table.embedders()
