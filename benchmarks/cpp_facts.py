@@ -447,7 +447,7 @@ def index_alone(tree: Path, data: Path) -> dict[str, Any]:
     folder = DataFolder(data)
     started = time.perf_counter()
     with folder.owned(), Index.for_writing(folder, "measured", tree) as index:
-        found = refresh(index, Options(workers=WORKERS), None)
+        found = refresh(index, Options(workers=WORKERS))
     seconds = time.perf_counter() - started
     return {
         "lines": found.lines,

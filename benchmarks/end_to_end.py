@@ -29,6 +29,7 @@ sys.path.insert(0, str(REPOSITORY))
 from hub import config, wiring  # noqa: E402 - the path is set above, so that a plain checkout works
 from hub.service import AskOptions, Service  # noqa: E402
 from indexer.index import DataFolder, Index  # noqa: E402
+from indexer.model import Embedder  # noqa: E402
 
 LEVELDOWN = "leveldown@6.1.1"
 DEBIAN = ("libfmt-dev", "librange-v3-dev")
@@ -143,14 +144,14 @@ def queries(row: Row, tree: Path, data: Path) -> None:
     folder = DataFolder(data)
     workspace = folder.workspaces()[0]
     settings = config.load({"data": data}, environment={})
-    embedder = wiring.embedder(settings)
+    embedders = list(wiring.embedders(settings))
     with folder.owned():
         index = Index.for_writing(folder, workspace.name, workspace.root)
         asked = questions(index)
-        row.chroma_p50_ms, row.chroma_p95_ms = timed(service(index, lambda: embedder), asked)
+        row.chroma_p50_ms, row.chroma_p95_ms = timed(service(index, lambda: embedders), asked)
     reader = Index.for_reading(folder, workspace.name)
-    row.exact_p50_ms, row.exact_p95_ms = timed(service(reader, lambda: embedder), asked)
-    row.text_p50_ms, _ = timed(service(Index.for_reading(folder, workspace.name), lambda: None), asked)
+    row.exact_p50_ms, row.exact_p95_ms = timed(service(reader, lambda: embedders), asked)
+    row.text_p50_ms, _ = timed(service(Index.for_reading(folder, workspace.name), list), asked)
     words = [question.split()[-1] for question in asked[:15]]
     grep = [clock(lambda w=word: run(["grep", "-rn", "--", w, str(tree)], tree, check=False)) for word in words]
     row.baselines["grep -rn, ms"] = statistics.median(grep) * 1000
@@ -159,8 +160,8 @@ def queries(row: Row, tree: Path, data: Path) -> None:
         row.baselines["ctags -R, s"] = clock(lambda: run(["ctags", "-R", "--languages=C++,C", "-f", tags, "."], tree))
 
 
-def service(index: Index, embedder: Callable[[], object]) -> Service:
-    return Service(index, embedder, lambda: None, AskOptions())  # type: ignore[arg-type] # nothing is asked here
+def service(index: Index, embedders: Callable[[], Sequence[Embedder]]) -> Service:
+    return Service(index, embedders, lambda: None, AskOptions())  # type: ignore[arg-type,return-value] # nothing is asked here
 
 
 def questions(index: Index) -> list[str]:

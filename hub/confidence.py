@@ -5,11 +5,12 @@ made here says ``calibrated=False``. Two facts need no weights: a question about
 cannot be answered from it, nor can one that found nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp
 
-from hub.model import Confidence, Hit, SignalSource, Tier
-from hub.retrieval import Retrieval, is_bare_name
+from hub.model import Confidence, SignalSource, Tier
+from hub.retrieval import Found, Retrieval, is_bare_name
+from indexer.model import ChunkId
 
 # Weights of the features, each of which lies in 0..1. Judgements; range -6 to 6. Uncalibrated.
 BIAS = -3.2
@@ -18,11 +19,13 @@ WEIGHTS = {
     "rarest word held": 0.9,  # the rarest word of the question is among them
     "agreement": 1.2,  # text search and vectors agree about the first ten
     "named symbols known": 2.4,  # the question names symbols and all are known
+    "place found": 3.0,  # something that was pasted is of this tree
     "similarity": 1.5,  # cosine of the nearest chunk, from 0.2 (nothing in common) to 0.7 (the same thing)
     "ambiguity": -1.0,  # a name that may mean many things
 }
 
 DECLINE_BELOW = 0.25  # 0.05 to 0.5: below it an answer would be a guess
+_VECTORS = frozenset({SignalSource.STATIC, SignalSource.VECTOR})
 LOOKED_AT = 5  # hits whose text is compared with the question
 
 
@@ -53,9 +56,10 @@ def _features(
     return (
         ("coverage", round(coverage, 4)),
         ("rarest word held", float(rarest in held)),
-        ("agreement", round(_agreement(retrieval.hits), 4)),
+        ("agreement", round(_agreement(retrieval.arms), 4)),
         ("named symbols known", round(known if retrieval.named else 0.0, 4)),
-        ("similarity", round(_similarity(retrieval.hits), 4)),
+        ("place found", float(SignalSource.PLACE in retrieval.arms)),
+        ("similarity", round(_similarity(retrieval.arms), 4)),
         ("ambiguity", round(1 - 1 / meanings, 4)),
     )
 
@@ -67,29 +71,38 @@ def _reasons(
     reasons = [f"The first hits hold {features['coverage']:.0%} of the question's words, by rarity."]
     if missing:
         reasons.append(f"Not found in them: {', '.join(missing[:5])}.")
+    if retrieval.query.paste:
+        found = SignalSource.PLACE in retrieval.arms
+        reasons.append(f"What was pasted names {'places' if found else 'no place'} of this tree.")
     if retrieval.named:
         reasons.append(f"The question names a known symbol, {retrieval.named[0].qualified_name}.")
     if retrieval.unknown:
         reasons.append(_nowhere(retrieval.unknown))
     reasons += [f"The name {name} may mean {count} different symbols." for name, count in retrieval.ambiguous]
-    if SignalSource.VECTOR in retrieval.arms:
+    if not _VECTORS.isdisjoint(retrieval.arms):
         reasons.append(f"Text search and vectors agree on {features['agreement']:.0%} of their first ten.")
     else:
         reasons.append("Searched without vectors.")
     return reasons
 
 
-def _agreement(hits: Sequence[Hit]) -> float:
-    first_ten = [
-        {hit.chunk.id for hit in hits for signal in hit.signals if signal.source is source and signal.rank <= 10}
-        for source in (SignalSource.LEXICAL, SignalSource.VECTOR)
-    ]
-    smaller = min(len(ids) for ids in first_ten)
-    return len(first_ten[0] & first_ten[1]) / smaller if smaller else 0.0
+def _agreement(arms: Mapping[SignalSource, Found]) -> float:
+    """What share of their first ten chunks text search and vectors have in common; the surer where there are two."""
+    lexical = _first_ten(arms.get(SignalSource.LEXICAL, ()))
+    shares = [0.0]
+    for source in _VECTORS:
+        near = _first_ten(arms.get(source, ()))
+        smaller = min(len(lexical), len(near))
+        shares.append(len(lexical & near) / smaller if smaller else 0.0)
+    return max(shares)
 
 
-def _similarity(hits: Sequence[Hit]) -> float:
-    cosines = [signal.raw for hit in hits for signal in hit.signals if signal.source is SignalSource.VECTOR]
+def _first_ten(found: Found) -> set[ChunkId]:
+    return {chunk for chunk, _ in found[:10]}
+
+
+def _similarity(arms: Mapping[SignalSource, Found]) -> float:
+    cosines = [cosine for source in _VECTORS for _, cosine in arms.get(source, ())]
     return min(1.0, max(0.0, (max(cosines, default=0.0) - 0.2) / 0.5))
 
 

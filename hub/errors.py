@@ -3,6 +3,7 @@
 HubError
 ├── SettingsError          a setting is wrong
 ├── WorkspaceError         no such workspace, or none yet
+├── EvaluationError        questions to measure with cannot be read, or figures not be drawn
 ├── ChangeError            a change cannot be read: no such revision, a diff too large
 └── BackendError           the language model did not answer as it should
     ├── BackendUnavailable     it is not there: not running, not installed
@@ -28,6 +29,10 @@ class SettingsError(HubError):
 
 class WorkspaceError(HubError):
     """No such workspace, or none yet."""
+
+
+class EvaluationError(HubError):
+    """Questions to measure with cannot be read, or their figures cannot be drawn."""
 
 
 class ChangeError(HubError):

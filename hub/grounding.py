@@ -249,8 +249,9 @@ def quotes(prompt: Prompt, weights: Sequence[tuple[str, float]], stems: Callable
         for citation, text in zip(prompt.citations, prompt.evidence, strict=True)
     ]
     best = max((score for score, _ in scored), default=0.0)
-    chosen = [quote for score, quote in scored if score >= QUOTE_SHARE * best]
-    return chosen[:QUOTES]
+    near = [(score, number) for number, (score, _) in enumerate(scored) if score >= QUOTE_SHARE * best]
+    nearest = sorted(near, key=lambda pair: (-pair[0], pair[1]))[:QUOTES]
+    return [scored[number][1] for number in sorted(number for _, number in nearest)]
 
 
 def _best_window(

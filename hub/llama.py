@@ -60,8 +60,8 @@ RequestArguments = Callable[[GenerationOptions], Mapping[str, object]]
 class HubRetriever(BaseRetriever):
     """Our search as a LlamaIndex retriever: the best ``limit`` hits, best first.
 
-    A node's id is its chunk's, its text exactly the chunk's lines, its score ours (a sum of reciprocal ranks: an
-    ordering, no similarity). Metadata: path, first_line, last_line, symbol, kind, title, and signals, the rank that
+    A node's id is its chunk's, its text exactly the chunk's lines, its score ours (a weighted sum: an ordering,
+    no similarity). Metadata: path, first_line, last_line, symbol, kind, title, and signals, the rank that
     each arm gave. Raises HubError and IndexerError as ``Service.search`` does.
     """
 

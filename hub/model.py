@@ -19,9 +19,60 @@ class Tier(StrEnum):
 
 
 class SignalSource(StrEnum):
+    """An arm of retrieval."""
+
     SYMBOL = "symbol"
     LEXICAL = "lexical"
-    VECTOR = "vector"
+    STATIC = "static"  # static vectors, there as soon as a tree is indexed
+    VECTOR = "vector"  # vectors of an encoder that reads whole sentences
+    HISTORY = "history"
+    GRAPH = "graph"
+    PLACE = "place"  # lines that a pasted trace or message names
+
+
+class QuestionKind(StrEnum):
+    """What a question looks like, as far as it decides what the arms count."""
+
+    NAME = "name"  # one name and nothing else
+    MIXED = "mixed"  # names within prose
+    PROSE = "prose"
+    CHANGE = "change"  # reads like the message of a commit
+    PASTE = "paste"  # a stack trace, a compiler's error, a log
+
+
+class PasteKind(StrEnum):
+    """What was pasted into a question."""
+
+    TRACE = "trace"  # a stack as a debugger or a crash handler prints it
+    SANITIZER = "sanitizer"  # a report of a sanitizer or of valgrind
+    COMPILER = "compiler"
+    LINKER = "linker"
+    TEST = "test"  # a test that failed, or its name
+    ASSERTION = "assertion"
+    LOG = "log"
+    MANGLED = "mangled"  # a name as the linker knows it
+    PLACE = "place"  # a file and line, maybe within prose
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One place that a paste names. At least one of path and symbol is known."""
+
+    path: str  # as pasted, with forward slashes; "" where only the function is known
+    line: int  # from 1; 0 where it is unknown
+    symbol: str  # qualified, without template arguments and parameters; "" where it is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Paste:
+    """What a pasted text says, without what belongs to the system and the standard library."""
+
+    kind: PasteKind
+    frames: tuple[Frame, ...]  # those to look at first come first: the error's own, from the innermost outwards
+    names: tuple[str, ...]  # of symbols, likewise
+    prose: str  # what was written around it, without numbers, addresses and paths
+    wording: str  # what to search for by words: the prose, the words of its messages, and its first names
+    said: tuple[str, ...] = ()  # words of messages that the program itself has written
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +83,13 @@ class Query:
     terms: tuple[str, ...]  # words for the lexical arm, identifiers split and whole, in order, no repeats
     identifiers: tuple[str, ...]  # words that can only be code: Foo::bar, snake_case, CamelCase, quoted
     mentions_tests: bool = False
+    kind: QuestionKind = QuestionKind.PROSE
+    paste: Paste | None = None
+
+    @property
+    def wording(self) -> str:
+        """What the arms that compare words and meanings ask for."""
+        return self.paste.wording if self.paste else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +111,22 @@ class Hit:
     contributions: tuple[tuple[str, float], ...] = ()
     symbol_name: str = ""
     symbol_kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """How a question was read, and what its kind makes the parts of a score count."""
+
+    kind: QuestionKind
+    words: tuple[tuple[str, float], ...]  # asked for, with their inverse document frequency
+    dropped: int  # words left out, because rarer ones say enough
+    names: tuple[str, ...]  # that can only be code
+    spelt: tuple[str, ...]  # names of the tree that the question spells out in words
+    unknown: tuple[str, ...]  # of the names, those that stand nowhere
+    paste: PasteKind | None
+    found: tuple[tuple[str, int], ...]  # chunks by arm
+    weights: tuple[tuple[str, float], ...]
+    origin: str  # what the weights were fitted on
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from hub import answering, impact, tables
 from hub.backends.evidence_only import EvidenceOnlyBackend
-from hub.confidence import assess
+from hub.confidence import LOOKED_AT, assess
 from hub.errors import BackendError, PromptTooLong
 from hub.impact import Impact
 from hub.model import (
@@ -24,12 +24,13 @@ from hub.model import (
     Piece,
     Prompt,
     Tier,
+    Understood,
     Usage,
 )
 from hub.prompting import assemble
-from hub.retrieval import Retrieval, is_bare_name, retrieve, understand
+from hub.retrieval import GLOBAL, Retrieval, is_bare_name, retrieve, understand, understood
 from indexer.errors import EmbedderError
-from indexer.index import FoundSymbols, Index, Match, Reach, Relative, Step, order_of
+from indexer.index import FoundSymbols, Index, Match, Reach, Relative, Step, Told, order_of
 from indexer.model import Edge, Embedder, Provenance, ReferenceKind, Span, Stamp, Symbol, SymbolId, SymbolKind
 
 READ_HITS = 40  # hits offered to the prompt; 10 to 200
@@ -47,6 +48,7 @@ _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 class AskOptions:
     prompt_tokens: int = 0  # 0: what the backend reads well
     answer_tokens: int = 768
+    adapt: bool = True  # rank with the weights that were fitted to the tree, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class SearchResult:
     confidence: Confidence
     hits: tuple[Hit, ...]
     notes: tuple[str, ...]
+    files: tuple[tuple[str, float], ...]  # (path, score), best first
+    understood: Understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +139,15 @@ class Service:
     def __init__(
         self,
         index: Index,
-        embedder: Callable[[], Embedder | None],
+        embedders: Callable[[], Iterable[Embedder]],
         backend: Callable[[], Backend],
         options: AskOptions,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._index = index
-        self._make_embedder = embedder
+        self._make_embedders = embedders
         self._make_backend = backend
-        self._embedder: Embedder | None = None
+        self._embedders: list[Embedder] | None = None
         self._backend: Backend | None = None
         self._options = options
         self._clock = clock
@@ -160,10 +164,19 @@ class Service:
 
     def search(self, text: str, limit: int) -> SearchResult:
         """The best hits with the confidence that they answer the text."""
-        retrieval, confidence = self._look(text, max(limit, READ_HITS))
+        retrieval, confidence = self._look(text, max(limit, LOOKED_AT))
         hits = retrieval.hits[:limit]
         notes = (*retrieval.notes, *self._notes_on_age(hit.chunk.span.path for hit in hits))
-        return SearchResult(text, self._index.workspace, self._index.stamp(), confidence, hits, notes)
+        return SearchResult(
+            text,
+            self._index.workspace,
+            self._index.stamp(),
+            confidence,
+            hits,
+            notes,
+            retrieval.files[:limit],
+            understood(retrieval),
+        )
 
     def lines(self, span: Span) -> str:
         """The lines of a span as they were indexed, each with its end; less where the file is shorter."""
@@ -236,6 +249,12 @@ class Service:
         """What includes a file, as ``includes``."""
         return self._included(file, page, lambda path: self._index.graph.included_by(path, depth))
 
+    def history(self, name: str, page: Page = EVERYTHING) -> tuple[tuple[Told, ...], int]:
+        """The commits that changed a file or a symbol, newest first, and how many there are."""
+        told = self._index.commits.about(name)
+        end = None if page.limit is None else page.offset + page.limit
+        return tuple(told[page.offset : end]), len(told)
+
     def impact_of(self, names: Iterable[str], depth: int) -> Impact:
         """What a change of these symbols reaches. A name that nothing has is noted."""
         symbols: list[Symbol] = []
@@ -296,24 +315,35 @@ class Service:
         )
 
     def _look(self, text: str, limit: int) -> tuple[Retrieval, Confidence]:
-        embedder, notes = self._loaded_embedder()
-        retrieval = retrieve(self._index, understand(text), embedder, limit)
+        embedders, notes = self._loaded_embedders()
+        weights = None if self._options.adapt else GLOBAL
+        query = understand(text)
+        retrieval = retrieve(self._index, query, embedders, limit, weights)
         retrieval = replace(retrieval, notes=(*notes, *retrieval.notes))
-        return retrieval, assess(retrieval, self._index.text.term_weights(text), self._index.text.stems)
+        return retrieval, assess(retrieval, self._index.text.term_weights(query.wording), self._index.text.stems)
 
-    def _loaded_embedder(self) -> tuple[Embedder | None, list[str]]:
-        """The embedder where it can be had and the index has vectors of it; otherwise why not, as a note."""
+    def _loaded_embedders(self) -> tuple[list[Embedder], list[str]]:
+        """The embedders that can be had and that the index has vectors of; otherwise why not, as a note."""
         known = self._index.table.embedders()
         if not known:
-            return None, []
-        try:
-            if self._embedder is None:
-                self._embedder = self._make_embedder()
-        except EmbedderError as error:
-            return None, [f"Searched without vectors: {error.message} {error.hint}".strip()]
-        if self._embedder and self._embedder.name not in known:
-            return None, [f"Searched without vectors: there are none of {self._embedder.name}. Run `codehub index`."]
-        return self._embedder, []
+            return [], []
+        notes: list[str] = []
+        embedders = self._embedders
+        if embedders is None:
+            embedders = []
+            try:
+                for embedder in self._make_embedders():
+                    embedders.append(embedder)
+            except EmbedderError as error:
+                which = "vectors of an encoder" if embedders else "vectors"
+                notes = [f"Searched without {which}: {error.message} {error.hint}".strip()]
+            else:
+                self._embedders = embedders
+        usable = [embedder for embedder in embedders if embedder.name in known]
+        if embedders and not usable:
+            names = " or ".join(embedder.name for embedder in embedders)
+            notes.append(f"Searched without vectors: there are none of {names}. Run `codehub index`.")
+        return usable, notes
 
     def _meant(self, name: str) -> list[Symbol]:
         """The symbols of a name, and the constructors of those that are classes."""

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from hub.impact import GROUPS, Impact, Reached
-from hub.model import Answer, Citation, Confidence, Hit
+from hub.model import Answer, Citation, Confidence, Hit, Understood
 from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult
-from indexer.index import FoundSymbols, Relative, Step
+from indexer.index import FoundSymbols, Relative, Step, Told
 from indexer.model import Confirmation, Edge, IndexReport, Problem, Stamp, Symbol
 
 Json = dict[str, Any]
@@ -37,8 +37,24 @@ def hit_shape(hit: Hit) -> Json:
         "title": hit.chunk.title,
         "score": round(hit.score, 6),
         "signals": {signal.source.value: signal.rank for signal in hit.signals},
+        "raw": {signal.source.value: round(signal.raw, 6) for signal in hit.signals},
         "contributions": {name: round(value, 6) for name, value in hit.contributions},
         "text": hit.chunk.text,
+    }
+
+
+def understood_shape(understood: Understood) -> Json:
+    return {
+        "kind": understood.kind.value,
+        "words": {word: round(weight, 3) for word, weight in understood.words},
+        "dropped": understood.dropped,
+        "names": list(understood.names),
+        "spelt": list(understood.spelt),
+        "unknown": list(understood.unknown),
+        "paste": understood.paste.value if understood.paste else None,
+        "found": dict(understood.found),
+        "weights": dict(understood.weights),
+        "origin": understood.origin,
     }
 
 
@@ -49,6 +65,8 @@ def search_shape(result: SearchResult) -> Json:
         "stamp": stamp_shape(result.stamp),
         "confidence": confidence_shape(result.confidence),
         "hits": [hit_shape(hit) for hit in result.hits],
+        "files": [{"path": path, "score": round(score, 6)} for path, score in result.files],
+        "understood": understood_shape(result.understood),
         "notes": list(result.notes),
     }
 
@@ -151,6 +169,27 @@ def includes_shape(includes: Includes) -> Json:
         "edges": [{**step_shape(step), "cycle": step.cycle} for step in includes.steps],
         "total": includes.total,
         "offset": includes.offset,
+    }
+
+
+def history_shape(told: Iterable[Told], total: int, offset: int) -> Json:
+    """``changed`` names the symbols as the commit's time knew them; times are Unix times."""
+    return {
+        "commits": [
+            {
+                "commit": entry.commit.id,
+                "time": entry.commit.time_s,
+                "author": entry.commit.author,
+                "subject": entry.commit.subject,
+                "body": entry.body,
+                "files": list(entry.paths),
+                "changed": list(entry.symbols),
+                "files_in_all": entry.files,
+            }
+            for entry in told
+        ],
+        "total": total,
+        "offset": offset,
     }
 
 

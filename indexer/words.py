@@ -1,13 +1,51 @@
 """Splits code and prose into the words that text search compares. Knows nothing of C++ beyond how names are spelt.
 
-A name yields itself and its parts, in lower case: ``MakeRoomForWrite`` gives makeroomforwrite, make, room, for, write.
+A name yields itself and its parts, in lower case: ``MakeRoomForWrite`` gives makeroomforwrite, make, room, for, write;
+``operator==`` gives operator, equal; ``~Cache`` gives destructor, cache.
 Index and query go through the same function, so that both sides always agree.
 """
 
 import re
 from functools import lru_cache
+from itertools import chain
 
 _TOKEN = re.compile(r"[^\W\d]\w*|\d+")
+# Operators and destructors are names without letters: they are compared by what they are called.
+_OPERATOR = re.compile(
+    r"\boperator\s*(\(\s*\)|\[\s*\]|<=>|->\*?|<<=?|>>=?|[-+*/%^&|=!<>]=|&&|\|\||\+\+|--|[-+*/%^&|~!=<>,])"
+)
+_DESTRUCTOR = re.compile(r"~(?=\w{1,200}\s{0,4}\()|(?<=::)~(?=\w)")
+_OPERATOR_NAMES = {
+    "()": "call",
+    "[]": "subscript",
+    "<=>": "spaceship compare",
+    "->": "arrow dereference",
+    "->*": "arrow dereference",
+    "<<": "shift left output",
+    ">>": "shift right input",
+    "==": "equal",
+    "!=": "unequal",
+    "<=": "less equal",
+    ">=": "greater equal",
+    "&&": "and",
+    "||": "or",
+    "++": "increment",
+    "--": "decrement",
+    "+": "plus add",
+    "-": "minus subtract",
+    "*": "times multiply dereference",
+    "/": "divide",
+    "%": "modulo",
+    "^": "xor",
+    "&": "bitand address",
+    "|": "bitor",
+    "~": "complement",
+    "!": "not",
+    "=": "assign",
+    "<": "less",
+    ">": "greater",
+    ",": "comma",
+}
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 # English function words that carry nothing in a question about code. Left out of queries only: in a
@@ -22,16 +60,33 @@ STOP_WORDS = frozenset(
 
 def words(text: str) -> list[str]:
     """All words of the text in order, names whole and in parts, lower case."""
-    found: list[str] = []
-    for token in _TOKEN.findall(text):
-        found.extend(_spell_out(token))
-    return found
+    return list(chain.from_iterable(map(_spell_out, _tokens(text))))
+
+
+def spelt_out(text: str) -> str:
+    """The words of the text with blanks between."""
+    return " ".join(map(_joined, _tokens(text)))  # nothing of it runs in Python: it is done to every line of a tree
 
 
 def query_words(text: str) -> list[str]:
     """The distinct words worth asking for, in order: stop words go, unless nothing else would be left."""
     distinct = list(dict.fromkeys(words(text)))
     return [word for word in distinct if word not in STOP_WORDS] or distinct
+
+
+def _tokens(text: str) -> list[str]:
+    if "operator" in text:
+        text = _OPERATOR.sub(_named_operator, text)
+    if "~" in text:
+        text = _DESTRUCTOR.sub(" destructor ", text)
+    return _TOKEN.findall(text)
+
+
+def _named_operator(found: re.Match[str]) -> str:
+    """``operator+=`` as operator plus add assign."""
+    sign = "".join(found.group(1).split())
+    called = _OPERATOR_NAMES.get(sign) or f"{_OPERATOR_NAMES[sign[:-1]]} assign"
+    return f"operator {called} "
 
 
 @lru_cache(maxsize=200_000)
@@ -43,3 +98,8 @@ def _spell_out(token: str) -> tuple[str, ...]:
     if len(parts) <= 1:
         return (whole,)
     return (whole, *parts)
+
+
+@lru_cache(maxsize=200_000)
+def _joined(token: str) -> str:
+    return " ".join(_spell_out(token))

@@ -1,17 +1,16 @@
 """Confidence: what is declined, what is exact, and that more evidence never makes it less sure."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.confidence import DECLINE_BELOW, WEIGHTS, assess
-from hub.model import Confidence, Hit, Signal, SignalSource, Tier
-from hub.retrieval import Retrieval, retrieve, understand
+from hub.model import Confidence, Hit, SignalSource, Tier
+from hub.retrieval import Found, Retrieval, retrieve, understand
 from indexer.index import Index
-from indexer.model import Embedder
+from indexer.model import ChunkId, Embedder
 from indexer.pipeline import EmbedderSource
 from indexer.words import words
 from tests.support.fake_embedder import FakeEmbedder
@@ -26,7 +25,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 def judged(index: Index, question: str, embedder: Embedder | None = None) -> Confidence:
-    retrieval = retrieve(index, understand(question), embedder, 20)
+    retrieval = retrieve(index, understand(question), [embedder] if embedder else [], 20)
     return assess(retrieval, index.text.term_weights(question), index.text.stems)
 
 
@@ -95,12 +94,14 @@ STEMS = ["alpha", "beta", "gamma", "delta"]
 ASKED = st.lists(st.floats(0.1, 9), min_size=4, max_size=4).map(lambda values: list(zip(STEMS, values, strict=True)))
 
 
-def retrieval_of(hits: list[Hit]) -> Retrieval:
-    return Retrieval(understand("how"), tuple(hits), (), (), (), (SignalSource.LEXICAL, SignalSource.VECTOR))
+def retrieval_of(hits: list[Hit], arms: Mapping[SignalSource, Found]) -> Retrieval:
+    return Retrieval(understand("how"), tuple(hits), (), (), (), arms)
 
 
-def value_of(hits: list[Hit], weights: list[tuple[str, float]]) -> float:
-    return assess(retrieval_of(hits), weights, words).value
+def value_of(hits: list[Hit], weights: list[tuple[str, float]], vectors: Found = ()) -> float:
+    lexical = [(found.chunk.id, 1.0) for found in hits]
+    arms = {SignalSource.LEXICAL: lexical, SignalSource.VECTOR: vectors}
+    return assess(retrieval_of(hits, arms), weights, words).value
 
 
 @given(ASKED, st.lists(st.sampled_from(STEMS)), st.sampled_from(STEMS))
@@ -120,18 +121,16 @@ def test_all_words_found_are_surer_than_none(weights: list[tuple[str, float]]) -
 def test_a_nearer_vector_never_lowers_the_confidence(
     weights: list[tuple[str, float]], one: float, other: float
 ) -> None:
-    def near(cosine: float) -> list[Hit]:
-        return [replace(hit("alpha"), signals=(Signal(SignalSource.VECTOR, 1, cosine),))]
+    def value(cosine: float) -> float:
+        return value_of([hit("alpha")], weights, [(hit("alpha").chunk.id, cosine)])
 
-    assert value_of(near(max(one, other)), weights) >= value_of(near(min(one, other)), weights)
+    assert value(max(one, other)) >= value(min(one, other))
 
 
 def test_arms_that_agree_are_surer_than_arms_that_do_not() -> None:
     weights = [("alpha", 1.0)]
-    lexical, vector = Signal(SignalSource.LEXICAL, 1, 1.0), Signal(SignalSource.VECTOR, 1, 0.3)
-    apart = [replace(hit("alpha"), signals=(lexical,)), replace(hit("beta", "b.cc"), signals=(vector,))]
-    together = [replace(hit("alpha"), signals=(lexical, vector)), hit("beta", "b.cc")]
-    assert value_of(together, weights) > value_of(apart, weights)
+    hits = [hit("alpha")]
+    assert value_of(hits, weights, [(hits[0].chunk.id, 0.3)]) > value_of(hits, weights, [(ChunkId("other"), 0.3)])
 
 
 def test_only_ambiguity_counts_against() -> None:

@@ -91,7 +91,7 @@ def service(data: DataFolder) -> Iterator[Service]:
 
 
 def service_of(data: DataFolder, backend: Backend) -> Service:
-    return Service(Index.for_reading(data, "w"), lambda: None, lambda: backend, AskOptions(answer_tokens=64))
+    return Service(Index.for_reading(data, "w"), list, lambda: backend, AskOptions(answer_tokens=64))
 
 
 def cited_lines(metadata: dict[str, Any]) -> str:
@@ -166,7 +166,7 @@ def test_two_questions_at_once_make_the_model_of_their_service_once(data: DataFo
         answers = (HubQueryEngine(service).aquery("what happens at low tide") for _ in range(2))
         await asyncio.wait_for(asyncio.gather(*answers), 60)
 
-    with closing(Service(Index.for_reading(data, "w"), lambda: None, make, AskOptions())) as service:
+    with closing(Service(Index.for_reading(data, "w"), list, make, AskOptions())) as service:
         asyncio.run(together(service))
     assert len(made) == 1
 
@@ -568,7 +568,7 @@ folder = Path({str(tmp_path)!r})
 if __name__ == "__main__":
     index_of(folder / "tree", folder / "data")
     index = Index.for_reading(DataFolder(folder / "data"), "w")
-    with closing(Service(index, lambda: None, EvidenceOnlyBackend, AskOptions())) as service:
+    with closing(Service(index, list, EvidenceOnlyBackend, AskOptions())) as service:
         assert HubRetriever(service, 2).retrieve("low tide")
         assert HubQueryEngine(service).query("what happens at low tide").source_nodes
     backend = LlamaBackend(MockLLM(max_tokens=3))

@@ -1,17 +1,33 @@
 """Retrieval over a small real index, with and without vectors. The laws of fusion stand in tests/laws."""
 
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from hub.model import Hit, SignalSource
-from hub.retrieval import Retrieval, is_bare_name, is_test_path, retrieve, symbols_named, understand
+from hub.model import Hit, QuestionKind, SignalSource
+from hub.retrieval import (
+    GLOBAL,
+    STORED_WEIGHTS,
+    Retrieval,
+    Weights,
+    is_bare_name,
+    is_test_path,
+    retrieve,
+    symbols_named,
+    understand,
+    understood,
+)
+from hub.retrieval.fusion import BLOCKS
+from hub.retrieval.query import MOST_NAMES
 from indexer.errors import EmbedderError
-from indexer.index import Index
+from indexer.index import DataFolder, Index
 from indexer.model import Embedder, SymbolKind, Vector
 from indexer.pipeline import EmbedderSource
 from tests.support.fake_embedder import FakeEmbedder
-from tests.support.library import library_index
+from tests.support.library import LIBRARY, library_index
+from tests.support.trees import index_of, write_tree
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +38,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 def found(index: Index, text: str, embedder: Embedder | None = None, limit: int = 20) -> Retrieval:
-    return retrieve(index, understand(text), embedder, limit)
+    return retrieve(index, understand(text), [embedder] if embedder else [], limit)
 
 
 def holds(hit: Hit, path: str, line: int) -> bool:
@@ -126,6 +142,17 @@ def test_an_operator_is_found_by_its_name(index: Index, name: str, line: int) ->
     assert [symbol.span.first_line for symbol in retrieval.named if symbol.is_definition] == [line]
 
 
+def test_what_has_exactly_the_typed_name_comes_before_namesakes_in_scopes_of_their_own(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "a.cc": "struct Job {\n  void Run();\n};\n\nvoid Job::Run() {\n  int a;\n  int b;\n  int c;\n}\n",
+        "b.cc": "// Runs.\nvoid Run() {\n  int a;\n  int b;\n  int c;\n}\n",
+    }
+    index_of(write_tree(tmp_path / "tree", files), tmp_path / "data")
+    with Index.for_reading(DataFolder(tmp_path / "data"), "w") as read:
+        assert [hit.chunk.span.path for hit in found(read, "Run").hits] == ["b.cc", "a.cc", "a.cc"]
+        assert found(read, "Job::Run").hits[0].symbol_name == "Job::Run"
+
+
 def test_a_class_comes_before_a_heading_of_the_same_name(index: Index) -> None:
     assert holds(found(index, "Counter").hits[0], "src/counter.h", 4)
     assert found(index, "Counter").ambiguous == ()
@@ -147,36 +174,133 @@ def test_a_name_that_only_texts_hold_is_not_unknown(index: Index, name: str) -> 
     assert (retrieval.unknown, retrieval.named) == ((), ())
 
 
+@pytest.mark.parametrize("typed", ["EvictOldst", "EvictOldestt", "evictoldset", "EvictOld"])
+def test_a_misspelt_name_leads_to_what_it_is_like_and_says_so(index: Index, typed: str) -> None:
+    assert found(index, typed).hits[0].symbol_name == "app::Cache::EvictOldest"
+    for question in (typed, f"When is `{typed}` called?"):
+        retrieval = found(index, question)
+        first = retrieval.arms[SignalSource.SYMBOL][0][0]
+        assert [hit.symbol_name for hit in retrieval.hits if hit.chunk.id == first] == ["app::Cache::EvictOldest"]
+        assert (retrieval.named, retrieval.unknown) == ((), (typed,))
+        assert retrieval.notes == (f"Nothing is named {typed}; app::Cache::EvictOldest is like it.",)
+
+
+def test_a_name_that_stands_somewhere_is_never_taken_for_a_misspelling(index: Index) -> None:
+    assert found(index, "What is `overflows`?").notes == ()
+    assert found(index, "EvictOldest").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "name"), [("how do we evict oldest", "EvictOldest"), ("where does it write error text", "WriteError")]
+)
+def test_a_name_spelt_out_in_words_finds_its_symbol(index: Index, question: str, name: str) -> None:
+    retrieval = found(index, question)
+    by_symbol = [hit for hit in retrieval.hits if any(signal.source is SignalSource.SYMBOL for signal in hit.signals)]
+    assert by_symbol
+    assert all(name in hit.chunk.text for hit in by_symbol)
+    assert understood(retrieval).spelt == (name.lower(),)
+
+
+# Kinds of questions
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("EvictOldest", QuestionKind.NAME),
+        ("app::Cache::Get()", QuestionKind.NAME),
+        ("When does EvictOldest run?", QuestionKind.MIXED),
+        ("how does the oldest entry leave", QuestionKind.PROSE),
+        ("Returns the number of entries.", QuestionKind.PROSE),
+        ("Fix the crash on an empty cache", QuestionKind.CHANGE),
+        ("Fix or keep?", QuestionKind.PROSE),
+        ("#0  0x01 in app::Cache::EvictOldest (this=0x1) at src/cache.cc:17", QuestionKind.PASTE),
+        ("", QuestionKind.PROSE),
+    ],
+)
+def test_a_question_says_what_kind_it_is(text: str, kind: QuestionKind) -> None:
+    assert understand(text).kind is kind
+
+
 # Arms and order
+
+
+def test_what_a_first_hit_calls_is_reached_through_the_graph(index: Index) -> None:
+    retrieval = found(index, "TestEvictOldest", limit=100)
+    by_graph = {
+        hit.chunk.span.path for hit in retrieval.hits if {s.source for s in hit.signals} == {SignalSource.GRAPH}
+    }
+    assert "src/counter.cc" in by_graph
+
+
+def test_words_of_a_commit_lead_to_what_it_changed(tmp_path: Path) -> None:
+    with library_index(tmp_path) as without:
+        assert SignalSource.HISTORY not in found(without, "zebra stampede").arms
+    root = write_tree(tmp_path / "told" / "tree", LIBRARY)
+
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *who, "-C", str(root), *arguments], timeout=60, check=True)
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "Begin")
+    counter = root / "src/counter.cc"
+    counter.write_text(counter.read_text(encoding="utf-8").replace("+= by", "+= 2 * by"), encoding="utf-8")
+    git("commit", "-q", "-a", "-m", "Survive the zebra stampede")
+    index_of(root, tmp_path / "told" / "data")
+    with Index.for_reading(DataFolder(tmp_path / "told" / "data"), "w") as told:
+        retrieval = found(told, "zebra stampede")
+        assert retrieval.files[0][0] == "src/counter.cc"
+        (by_history, *_) = [h for h in retrieval.hits if any(s.source is SignalSource.HISTORY for s in h.signals)]
+        assert holds(by_history, "src/counter.cc", 6)
+
+
+def test_weights_kept_with_the_index_count_unless_others_are_given(tmp_path: Path) -> None:
+    mine = Weights(**dict.fromkeys(BLOCKS, (("lexical", 1.0),)), origin="this tree")
+    with library_index(tmp_path) as read:
+        assert found(read, "oldest entry").weights == GLOBAL
+    data = DataFolder(tmp_path / "data")
+    with data.owned(), Index.for_writing(data, "w", tmp_path / "tree") as index:
+        index.table.set_meta({STORED_WEIGHTS: mine.dumps()})
+    with Index.for_reading(data, "w") as read:
+        assert found(read, "oldest entry").weights == mine
+        assert retrieve(read, understand("oldest entry"), [], 3, GLOBAL).weights == GLOBAL
+        assert understood(found(read, "oldest entry")).origin == "this tree"
 
 
 def test_what_stands_in_tests_comes_later_unless_tests_are_asked_for(index: Index) -> None:
     question = "throw the oldest entry out when the capacity is used up"
-    usual, asked = found(index, question).hits, found(index, f"{question} tests").hits
-    assert usual[0].chunk.span.path != "tests/cache_test.cc" == asked[0].chunk.span.path
-    (halved,) = (hit for hit in usual if hit.chunk.span.path == "tests/cache_test.cc" and hit.chunk.span.first_line < 8)
-    assert dict(halved.contributions)["in tests"] == pytest.approx(-halved.score)
-    assert all("in tests" not in dict(hit.contributions) for hit in asked)
+    usual, asked = found(index, question), found(index, f"{question} tests")
+    (lowered,) = (
+        hit for hit in usual.hits if hit.chunk.span.path == "tests/cache_test.cc" and "Oldest" in hit.chunk.text
+    )
+    loss = dict(lowered.contributions)["in tests"]
+    assert loss < 0
+    others = [hit.score for hit in usual.hits if hit.chunk.id != lowered.chunk.id]
+    places = [sum(score > own for score in others) for own in (lowered.score, lowered.score - loss)]
+    assert places[0] >= places[1]
+    assert all("in tests" not in dict(hit.contributions) for hit in asked.hits)
 
 
 def test_without_an_embedder_the_other_arms_answer(index: Index) -> None:
     retrieval = found(index, "oldest entry")
-    assert retrieval.arms == (SignalSource.LEXICAL,)
+    assert set(retrieval.arms) == {SignalSource.LEXICAL, SignalSource.GRAPH}
     assert retrieval.hits
     assert retrieval.notes == ()
 
 
 def test_vectors_find_what_shares_no_word_that_text_search_knows(index: Index) -> None:
     retrieval = found(index, "oldest entry", FakeEmbedder(), limit=100)
-    assert retrieval.arms == (SignalSource.LEXICAL, SignalSource.VECTOR)
-    sources = [{signal.source for signal in hit.signals} for hit in retrieval.hits]
+    assert set(retrieval.arms) == {SignalSource.LEXICAL, SignalSource.VECTOR, SignalSource.GRAPH}
+    sources = [{signal.source for signal in hit.signals} - {SignalSource.GRAPH} for hit in retrieval.hits]
     assert {SignalSource.VECTOR} in sources
     assert {SignalSource.LEXICAL, SignalSource.VECTOR} in sources
 
 
 def test_vectors_of_another_model_are_not_asked(index: Index) -> None:
     retrieval = found(index, "oldest entry", FakeEmbedder("another/16"))
-    assert retrieval.arms == (SignalSource.LEXICAL,)
+    assert set(retrieval.arms) == {SignalSource.LEXICAL, SignalSource.GRAPH}
 
 
 class BrokenEmbedder(FakeEmbedder):
@@ -202,9 +326,29 @@ def test_a_hit_names_the_symbol_it_shows(index: Index) -> None:
     assert (first.symbol_name, first.symbol_kind) == ("app::Cache::EvictOldest", "method")
 
 
-@pytest.mark.parametrize("text", ["", "  ", "???", "\0", '" OR NEAR(', "x" * 5000, "\ud800"])
-def test_odd_questions_find_nothing_and_do_not_fail(index: Index, text: str) -> None:
-    assert found(index, text, FakeEmbedder()).named == ()
+ODD = [
+    "",
+    "  ",
+    "???",
+    "x",
+    "\0",
+    '" OR NEAR(',
+    "\ud800",
+    "最も古い項目を捨てる",
+    "".join(map(chr, range(256))) * 40,
+    *(
+        part * (100_000 // len(part))
+        for part in ("x", "Aa", "ab_", "a::", "`", "f()", "~", "operator ", "<", "zz ", "\n#1 ")
+    ),
+]
+
+
+@pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
+def test_odd_questions_find_nothing_by_name_and_do_not_fail(index: Index, text: str) -> None:
+    retrieval = found(index, text, FakeEmbedder())
+    assert retrieval.named == ()
+    assert len(retrieval.query.identifiers) <= MOST_NAMES
+    assert understood(retrieval).kind is retrieval.query.kind
 
 
 @pytest.mark.parametrize("text", ["", "  ", "?!", "..."])

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,19 @@ from hub.errors import (
     ModelMissing,
     PromptTooLong,
 )
-from hub.model import Answer, Backend, BackendInfo, Completion, Event, Found, Piece, Reading, Tier, Usage
+from hub.model import (
+    Answer,
+    Backend,
+    BackendInfo,
+    Completion,
+    Event,
+    Found,
+    Piece,
+    Reading,
+    SignalSource,
+    Tier,
+    Usage,
+)
 from hub.service import WIDE_PROMPT_TOKENS, AskOptions, Service
 from indexer.errors import EmbedderError
 from indexer.index import DataFolder, Index
@@ -50,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def made(folder: Path, backend: Callable[[], Backend], options: AskOptions | None = None) -> Service:
     times = iter(range(1000))
     index = Index.for_reading(DataFolder(folder / "data"), "w")
-    return Service(index, FakeEmbedder, backend, options or AskOptions(), lambda: next(times) / 4)
+    return Service(index, lambda: [FakeEmbedder()], backend, options or AskOptions(), lambda: next(times) / 4)
 
 
 def ask(
@@ -246,7 +258,12 @@ def test_the_next_question_finds_the_same_backend(folder: Path) -> None:
 def test_without_a_model_the_evidence_is_the_answer_and_nothing_is_withheld(folder: Path) -> None:
     answer, events = ask(folder, EvidenceOnlyBackend())
     assert quotes_the_evidence(answer)
-    assert answer.text.startswith("The entry that was read longest ago is evicted, since")
+    told = (
+        "The entry that was read longest ago",
+        "Throws the oldest entry out",
+        "EvictOldest must throw the oldest entry",
+    )
+    assert answer.text.startswith(told)
     assert answer.notes == ()
     assert not any(isinstance(event, Reading) for event in events)
 
@@ -401,9 +418,9 @@ def test_a_search_returns_as_many_hits_as_asked_with_one_confidence(service: Ser
 def test_the_embedder_is_loaded_once_and_only_if_the_index_holds_vectors(folder: Path, tmp_path: Path) -> None:
     loaded: list[FakeEmbedder] = []
 
-    def load() -> Embedder:
+    def load() -> Sequence[Embedder]:
         loaded.append(FakeEmbedder())
-        return loaded[-1]
+        return loaded[-1:]
 
     with library_index(tmp_path):
         pass
@@ -454,12 +471,14 @@ def test_a_search_has_its_promised_shape(service: Service) -> None:
     assert shape["stamp"].keys() >= STAMP
     assert shape["confidence"].keys() >= {"value", "tier", "reasons"}
     assert shape["confidence"]["calibrated"] is False
-    assert len(shape["hits"]) == 3
+    assert len(shape["hits"]) == len(shape["files"]) == 3
+    assert shape["understood"].keys() >= {"kind", "words", "names", "unknown", "paste", "found", "weights", "origin"}
+    assert shape["understood"]["words"].keys() == {"oldest", "entry"}
     for one in shape["hits"]:
         assert one.keys() >= HIT
         lines = str(LIBRARY[one["path"]]).split("\n")[one["first_line"] - 1 : one["last_line"]]
         assert one["text"].rstrip("\n") == "\n".join(lines).rstrip("\n")
-        assert one["signals"].keys() <= {"symbol", "lexical", "vector"}
+        assert one["signals"].keys() == one["raw"].keys() <= {source.value for source in SignalSource}
         assert one["score"] == pytest.approx(sum(one["contributions"].values()), abs=1e-5)
 
 
@@ -509,7 +528,7 @@ def test_an_embedder_that_cannot_be_loaded_costs_only_its_arm_and_is_named(tmp_p
     root = write_tree(tmp_path / "tree", dict(COUNTER))
     index_of(root, tmp_path / "data", EmbedderSource(FakeEmbedder().name, FakeEmbedder))
 
-    def fail() -> None:
+    def fail() -> list[Embedder]:
         raise EmbedderError("The model is gone.", "Get it back.")
 
     index = Index.for_reading(DataFolder(tmp_path / "data"), "w")
@@ -522,9 +541,9 @@ def test_an_embedder_that_cannot_be_loaded_costs_only_its_arm_and_is_named(tmp_p
 
 def test_vectors_of_another_model_are_never_compared_with(tmp_path: Path) -> None:
     root = write_tree(tmp_path / "tree", dict(COUNTER))
-    index_of(root, tmp_path / "data", EmbedderSource("other", FakeEmbedder))
+    index_of(root, tmp_path / "data", EmbedderSource("other", lambda: FakeEmbedder("other")))
     index = Index.for_reading(DataFolder(tmp_path / "data"), "w")
-    service = Service(index, FakeEmbedder, EvidenceOnlyBackend, AskOptions())
+    service = Service(index, lambda: [FakeEmbedder()], EvidenceOnlyBackend, AskOptions())
     found = service.search("counts things", 5)
     service.close()
     assert found.hits
@@ -541,9 +560,7 @@ def test_the_lines_of_a_span_are_those_of_the_file(tmp_path: Path) -> None:
     text = "int a;\n\nint b;\r\nint c;"
     root = write_tree(tmp_path / "tree", {"a.cc": text})
     index_of(root, tmp_path / "data")
-    service = Service(
-        Index.for_reading(DataFolder(tmp_path / "data"), "w"), lambda: None, EvidenceOnlyBackend, AskOptions()
-    )
+    service = Service(Index.for_reading(DataFolder(tmp_path / "data"), "w"), list, EvidenceOnlyBackend, AskOptions())
     assert service.lines(Span("a.cc", 2, 4)) == "\nint b;\r\nint c;"
     assert service.lines(Span("a.cc", 1, 99)) == text
     assert not service.lines(Span("b.cc", 1, 2))

@@ -19,6 +19,7 @@ from indexer.errors import Cancelled, IndexerError
 _HOMES = {
     **dict.fromkeys(("index", "status", "doctor", "repair"), "upkeep"),
     **dict.fromkeys(("search", "ask", "export"), "reading"),
+    **dict.fromkeys(("evaluate", "tune"), "tuning"),
 }
 DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 
@@ -78,13 +79,19 @@ def _parser() -> argparse.ArgumentParser:
 
     index = command("index", "index a source tree, or bring its index up to date")
     index.add_argument("path", nargs="?", type=Path, default=Path(), help="the tree (default: the current folder)")
-    index.add_argument("--no-vectors", action="store_true", help="text and symbols only")
+    vectors = index.add_mutually_exclusive_group()
+    vectors.add_argument("--no-vectors", action="store_true", help="text and symbols only")
+    vectors.add_argument("--no-encoder", action="store_true", help="no vectors but those that are there at once")
+    index.add_argument("--wait", action="store_true", help="wait for what is otherwise done in the background")
     index.add_argument("--no-compiler", action="store_true", help="leave a compile_commands.json unread")
 
     search = command("search", "find code by words, names or meaning")
     search.add_argument("query", nargs="+")
     search.add_argument("--limit", "-n", type=_positive, default=10, metavar="N", help="hits to show (default: 10)")
-    search.add_argument("--explain", action="store_true", help="show what each hit's score is made of")
+    search.add_argument(
+        "--explain", action="store_true", help="show how the question is read and what scores are made of"
+    )
+    search.add_argument("--files", action="store_true", help="rank whole files instead of places in them")
 
     _add_lookups(command)
 
@@ -103,9 +110,24 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=("jsonl",), default="jsonl")
     doctor = command("doctor", "check the installation; with PATH, say which files of a tree are left out and why")
     doctor.add_argument("path", nargs="?", type=Path)
+    _add_evaluate(command)
+    command("tune", "fit the ranking of search to your tree, where that finds more of what it can be asked")
     repair = command("repair", "bring the vector index in line with the tables")
     repair.add_argument("--rebuild", action="store_true", help="delete the index and make it again from the tree")
     return parser
+
+
+def _add_evaluate(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    evaluate = command("evaluate", "measure how well search finds what your tree's own comments and commits ask for")
+    questions = evaluate.add_mutually_exclusive_group()
+    questions.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help='questions of your own, a line each: {"question": ..., "gold": [...]}',
+    )
+    questions.add_argument("--limit", "-n", type=_positive, metavar="N", help="questions of each kind (default: all)")
+    evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures, too (.png, .svg or .pdf)")
 
 
 def _add_lookups(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -150,6 +172,10 @@ def _add_lookups(command: Callable[[str, str], argparse.ArgumentParser]) -> None
         includes.add_argument("file", help="its path, or the end of it")
         _add_depth(includes, 1)
         _add_page(includes, 200)
+
+    history = command("history", "show which commits changed a symbol or a file, newest first")
+    history.add_argument("name", metavar="SYMBOL|FILE", help="a file by its path, or the end of it")
+    _add_page(history, 20)
 
     impact = command("impact", "show what a change reaches: callers, derived classes, overrides, includes, tests")
     impact.add_argument("names", nargs="*", metavar="SYMBOL", help="default: what changed since the last commit")

@@ -1,10 +1,11 @@
 """The commands that the tables answer alone: symbol, references, callers, callees, hierarchy, overrides, includes,
-included-by, impact.
+included-by, history, impact.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hub import shapes
@@ -14,7 +15,7 @@ from hub.errors import ChangeError
 from hub.impact import GROUPS, MOST_DIFF_CHARS, Impact, Reached
 from hub.prompting import visible
 from hub.service import Includes, Page, Relations, Service
-from indexer import history
+from indexer import history as repository
 from indexer.errors import QuestionError
 from indexer.index import Match, Reach, Relative, Step
 from indexer.model import Edge, Symbol, SymbolKind
@@ -109,6 +110,22 @@ def included_by(options: argparse.Namespace) -> int:
     return _show_includes(options, found, "is included by nothing")
 
 
+def history(options: argparse.Namespace) -> int:
+    with opened_service(options) as service:
+        told, total = service.history(options.name, _page(options))
+    if options.json:
+        print_json(shapes.history_shape(told, total, options.offset))
+        return DONE if told else NOTHING
+    if not total:
+        print(f"No commit that is kept changed {options.name}, as far as names tell.")
+    for entry in told:
+        day = datetime.fromtimestamp(entry.commit.time_s, UTC).date().isoformat()
+        print(f"{entry.commit.id[:12]}  {day}  {visible(entry.commit.subject)}  ({visible(entry.commit.author)})")
+        print(f"    {', '.join(visible(path) for path in entry.paths)}  ({entry.files} files in all)")
+    _print_rest(options, len(told), total)
+    return DONE if told else NOTHING
+
+
 def impact(options: argparse.Namespace) -> int:
     if options.names and (options.diff is not None or options.since is not None):
         raise QuestionError("Symbols and a diff are given.", "Give one of them.")
@@ -137,7 +154,7 @@ def _diff_asked(options: argparse.Namespace, service: Service) -> str:
                 f"The diff {options.diff} cannot be read: {error.strerror}.", "Give a file, or - for standard input."
             ) from None
     revision = options.since if options.since is not None else "HEAD"
-    diff = history.diff(service.root, revision)
+    diff = repository.diff(service.root, revision)
     if diff is None:
         raise ChangeError(
             f"git tells no difference of {service.root} to {revision!r}.",

@@ -13,9 +13,11 @@ _STAGES = {
     "scan": "looking for files",
     "parse": "reading and parsing",
     "link": "working out what uses mean",
+    "history": "reading git's log",
     "compile": "asking the compiler",
     "embed": "computing vectors (search works already)",
     "vectors": "handing vectors to Chroma",
+    "ask": "asking",
     "repair": "comparing Chroma with the table",
 }
 _STDERR = 2  # the descriptor: the signal may come in the middle of a print, and print cannot be entered twice

@@ -2,13 +2,14 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 
 from hub import shapes, wiring
 from hub.cli import DONE, NOTHING
 from hub.cli.output import json_text, opened_service, print_json, print_notes, settings_of
-from hub.model import Answer, Event, Found, Hit, Piece, Reading, Tier
+from hub.model import Answer, Event, Found, Hit, Piece, Reading, Tier, Understood
 from hub.prompting import visible
 from indexer.index import Index
 
@@ -23,8 +24,15 @@ def search(options: argparse.Namespace) -> int:
     elif not result.hits:
         print(f"Nothing found in {result.workspace}. {' '.join(result.confidence.reasons)}")
     else:
-        for rank, hit in enumerate(result.hits, 1):
-            _print_hit(rank, hit, explain=options.explain)
+        if options.files:
+            for rank, (path, score) in enumerate(result.files, 1):
+                print(f"{rank:2}. {path}  {score:.3f}")
+        else:
+            weights = dict(result.understood.weights) if options.explain else None
+            for rank, hit in enumerate(result.hits, 1):
+                _print_hit(rank, hit, weights)
+        if options.explain:
+            _print_understood(result.understood)
         confidence = result.confidence
         print(f"confidence {confidence.value:.2f} (uncalibrated): {' '.join(confidence.reasons)}")
         print_notes(result.notes)
@@ -91,13 +99,38 @@ def _print_sources(answer: Answer) -> None:
     print_notes(answer.notes)
 
 
-def _print_hit(rank: int, hit: Hit, *, explain: bool) -> None:
+def _print_understood(understood: Understood) -> None:
+    words = ", ".join(f"{word} {weight:.1f}" for word, weight in understood.words)
+    dropped = f"; {understood.dropped} more left out" if understood.dropped else ""
+    pasted = f", pasted: {understood.paste.value}" if understood.paste else ""
+    print(f"read as {understood.kind.value}{pasted}; words by rarity: {words or 'none'}{dropped}")
+    for called, names in (
+        ("names", understood.names),
+        ("spelt out", understood.spelt),
+        ("standing nowhere", understood.unknown),
+    ):
+        if names:
+            print(f"{called}: {', '.join(names)}")
+    print(f"found by {', '.join(f'{arm} {number}' for arm, number in understood.found)}")
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in understood.weights)
+    print(f"weights, fitted on {understood.origin}: {weights}")
+
+
+def _print_hit(rank: int, hit: Hit, weights: Mapping[str, float] | None) -> None:
+    """With weights, what the score is made of: each arm's rank, raw score, weight and contribution, and the rest."""
     name = f"  {hit.symbol_name}" if hit.symbol_name else ""
     print(f"{rank:2}. {hit.chunk.span}{name}")
-    if explain:
-        ranks = ", ".join(f"{signal.source.value} rank {signal.rank} ({signal.raw:.3f})" for signal in hit.signals)
-        sums = " ".join(f"{value:+.5f} {source}" for source, value in hit.contributions)
-        print(f"    score {hit.score:.5f} = {sums}\n    {ranks}")
+    if weights is not None:
+        counted = dict(hit.contributions)
+        arms = {signal.source.value for signal in hit.signals}
+        rest = "".join(f" {value:+.3f} {name}" for name, value in hit.contributions if name not in arms)
+        print(f"    score {hit.score:.3f} = {sum(v for n, v in counted.items() if n in arms):.3f} from arms{rest}")
+        for signal in hit.signals:
+            arm = signal.source.value
+            print(
+                f"      {arm:8} rank {signal.rank:3}  raw {signal.raw:8.3f}  weight {weights.get(arm, 0.0):5.2f}"
+                f"  gives {counted.get(arm, 0.0):+.3f}"
+            )
     lines = [line.rstrip() for line in visible(hit.chunk.text).split("\n") if line.strip()]
     for line in lines[:_SNIPPET_LINES]:
         print(f"    {line}")

@@ -1,40 +1,135 @@
-"""Full-text search over the words of chunks: BM25 with weighted columns, in SQLite's FTS5."""
+"""Full-text search over the words of chunks: BM25 with weighted columns, in SQLite's FTS5.
 
+A question is read against the index first: which of its words the tree holds and how rare they are, and which names of
+the tree it spells out in words. Knows nothing of names as symbols, nor of how its ranking is fused with others.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from itertools import pairwise
 from math import log
+from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.model import ChunkId
-from indexer.symbol_table.database import Database
-from indexer.words import query_words, words
+from indexer.symbol_table.database import Database, marks
+from indexer.words import STOP_WORDS, query_words, words
 
-# BM25 weights of the columns of chunk_words, in their order. Range 0 to 10; start values of the retrieval notes
-# (name 8, signature 4, doc 3, path 3, body 1), to be fitted on labelled questions.
-COLUMN_WEIGHTS = (8.0, 4.0, 3.0, 3.0, 1.0)
+# BM25 weights of the columns of chunk_words, in their order: name, signature, doc, path, body. Range 0 to 10. Measured
+# with benchmarks/retrieval.py --development: flat around these values, a function's name is what a description means.
+COLUMN_WEIGHTS = (6.0, 3.0, 2.0, 4.0, 1.0)
+# Words of a question that are asked for, the rarest: a description has 10, a long message 60, and each costs time. 24
+# lose 1 point of NDCG on long commit messages, 40 lose nothing. 24 to 100.
+MOST_WORDS = 40
+# Chunks that all words of a question may hold in sum, at 0.5 to 0.8 microseconds each when a word is first asked for;
+# the rarest FEWEST_WORDS are asked whatever they cost. A bound at the number of chunks of the tree costs a description
+# nothing and a message 0.7 points of NDCG, at half of it 1 and 1.8. 20,000 to 200,000.
+MOST_HELD = 60_000
+FEWEST_WORDS = 4
+MOST_PAIRS = 24  # neighbouring words that are looked for side by side, in messages; 10 to 60
+MOST_READ_WORDS = 400  # distinct words of a question of which the rarity is looked up; 100 to 1,000
+MOST_COMPOUNDS = 12  # names that a question spells out in words; 4 to 40
+COMPOUND_WORDS = 4  # words that one such name is made of; 2 to 6
+MOST_KEPT = 3_000_000  # chunks of words whose scores are kept, 16 bytes each; 500,000 to 10,000,000
+MOST_WORD_CHARS = 200  # longer ones are data, not words
 
-_SEARCH = (
-    "SELECT chunks.id, found.score FROM"
-    f" (SELECT rowid, -bm25(chunk_words, {', '.join(map(str, COLUMN_WEIGHTS))}) AS score FROM chunk_words"
-    " WHERE chunk_words MATCH ? ORDER BY score DESC LIMIT ?) AS found JOIN chunks ON chunks.rowid = found.rowid"
-    " ORDER BY found.score DESC, chunks.id"
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_SPELT = re.compile(r"[^\W\d_]+|\d+")
+# BM25 of one word; that of a question is the sum over its words, so each word is scored once and kept.
+_SCORES = (
+    f"SELECT rowid, -bm25(chunk_words, {', '.join(map(str, COLUMN_WEIGHTS))}) FROM chunk_words"
+    " WHERE chunk_words MATCH ?"
 )
 
 
+class _Scores(NamedTuple):
+    """The chunks that hold a word, by row, and what it is worth in each."""
+
+    rows: "npt.NDArray[np.int64]"
+    values: "npt.NDArray[np.float64]"
+
+
+class Term(NamedTuple):
+    """A word of a question. ``weight`` is its inverse document frequency, ``holding`` the chunks that hold it."""
+
+    word: str
+    stem: str
+    weight: float
+    holding: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A question as text search reads it."""
+
+    terms: tuple[Term, ...]  # distinct by stem, in the order of the question; the rarest where there were too many
+    compounds: tuple[str, ...]  # names of the tree that the question spells out in words: "file name" means filename
+    pairs: tuple[str, ...]  # neighbours among the terms, in messages
+    stressed: tuple[str, ...]  # words that count twice, in messages
+    dropped: int  # words left out, because rarer ones say enough
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The words that are searched for: those that the tree holds."""
+        return (*(term.word for term in self.terms if term.holding), *self.compounds, *self.pairs, *self.stressed)
+
+
+class Form(StrEnum):
+    """How a text means its words."""
+
+    QUESTION = "question"
+    MESSAGE = "message"  # of a commit: the first line counts twice, and so do words side by side
+
+
 class TextSearch:
-    """Reads the full-text index of one table."""
+    """Reads the full-text index of one table. What it counted is kept until the table changes."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._generation = -1
+        self._chunks = 0
+        self._holding: dict[str, int] = {}
+        self._scores: dict[str, _Scores] = {}  # by word or pair of words
+        self._kept = 0  # chunks in them
+        self._ids: dict[int, ChunkId] = {}
+        self._wordings: dict[tuple[str, Form], Wording] = {}
+        self._stems: dict[str, str] = {}  # "" where the index drops the word; the same in every state of the table
 
-    def search(self, text: str, limit: int) -> list[tuple[ChunkId, float]]:
+    def wording(self, text: str, form: Form = Form.QUESTION) -> Wording:
+        """How a question is understood. Never raises on odd text; bounded time on any length."""
+        self._renew()
+        known = self._wordings.get((text, form))
+        if known is None:
+            if len(self._wordings) >= _MOST_WORDINGS:
+                self._wordings.clear()
+            known = self._wordings[text, form] = self._read(text, form)
+        return known
+
+    def search(self, text: str, limit: int, form: Form = Form.QUESTION) -> list[tuple[ChunkId, float]]:
         """(chunk, BM25 score), best first, equal ones by id. Never raises on odd text; nothing asked finds nothing."""
-        terms = query_words(text)
-        if not terms or limit < 1:
+        asked = self.wording(text, form).asked
+        if not asked or limit < 1:
             return []
-        match = " OR ".join(f'"{term}"' for term in terms)  # words hold no quotes
-        rows = self._db.rows(_SEARCH, (match, limit + 1))
-        if len(rows) > limit and rows[limit][1] == rows[limit - 1][1]:
-            # Row ids would decide which of equals the limit cuts, and they differ between a refresh and a rebuild.
-            rows = [row for row in self._db.rows(_SEARCH, (match, -1)) if row[1] >= rows[limit][1]]
-        return [(ChunkId(chunk), float(score)) for chunk, score in rows[:limit]]
+        import numpy as np  # noqa: PLC0415 - brings 0.1 s, which symbol look-ups do without
+
+        scored = [self._scores_of(word) for word in asked]
+        last = max((int(found.rows.max()) for found in scored if len(found.rows)), default=0)
+        total = np.zeros(last + 1)
+        for found in scored:
+            total[found.rows] += found.values  # rows are distinct within a word
+        # What ties with the last is looked at too: row ids differ between a refresh and a rebuild, and must not decide.
+        best = np.flatnonzero(total)
+        if len(best) > limit:
+            least = np.partition(total[best], -limit)[-limit]
+            best = best[total[best] >= least]
+        ids = self._ids_of(best.tolist())
+        ranked = sorted((-score, chunk) for score, chunk in zip(total[best].tolist(), ids, strict=True))
+        return [(chunk, -score) for score, chunk in ranked[:limit]]
 
     def holds(self, word: str) -> bool:
         """Whether any chunk holds the word, whole, in any letter case."""
@@ -45,18 +140,139 @@ class TextSearch:
 
     def stems(self, text: str) -> list[str]:
         """The text's words as the full-text index compares them: split and stemmed, in order, with repeats."""
-        return self._db.stems(words(text))
+        return [stem for word in words(text) if (stem := self._stem(word))]
 
     def term_weights(self, text: str) -> list[tuple[str, float]]:
-        """The distinct stems of a query with their inverse document frequency: ln(1 + (N - n + 0.5) / (n + 0.5)).
+        """The distinct stems of a question with their inverse document frequency: ln(1 + (N - n + 0.5) / (n + 0.5)).
 
         The formula is that of BM25 (Robertson and Zaragoza 2009), kept positive as in Lucene.
         """
-        self._db.run("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, chunk_words, row)")
-        total = self._db.number("SELECT count(*) FROM chunks")
-        weighted = []
-        for stem in dict.fromkeys(self._db.stems(query_words(text))):
+        return [(term.stem, term.weight) for term in self.wording(text).terms]
+
+    def _stem(self, word: str) -> str:
+        known = self._stems.get(word)
+        if known is None:
+            if len(self._stems) >= _MOST_STEMS:
+                self._stems.clear()
+            known = self._stems[word] = "".join(self._db.stems([word])[:1])
+        return known
+
+    def _renew(self) -> None:
+        """Forgets what was counted in another state of the table."""
+        generation = self._db.generation()
+        if generation != self._generation:
+            self._generation = generation
+            self._chunks = self._db.number("SELECT count(*) FROM chunks")
+            self._holding.clear()
+            self._scores.clear()
+            self._kept = 0
+            self._ids.clear()
+            self._wordings.clear()
+            self._db.run("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, chunk_words, row)")
+
+    def _scores_of(self, word: str) -> _Scores:
+        known = self._scores.get(word)
+        if known is None:
+            import numpy as np  # noqa: PLC0415 - as above
+
+            found = self._db.rows(_SCORES, (f'"{word}"',))  # words hold no quotes
+            rows = np.fromiter((row for row, _ in found), np.int64, len(found))
+            known = _Scores(rows, np.fromiter((value for _, value in found), np.float64, len(found)))
+            self._kept += len(found)
+            if self._kept > MOST_KEPT:
+                self._scores.clear()
+                self._kept = len(found)
+            self._scores[word] = known
+        return known
+
+    def _ids_of(self, rows: Sequence[int]) -> list[ChunkId]:
+        missing = [row for row in rows if row not in self._ids]
+        for start in range(0, len(missing), _ROWS_A_STATEMENT):
+            part = missing[start : start + _ROWS_A_STATEMENT]
+            self._ids.update(self._db.rows(f"SELECT rowid, id FROM chunks WHERE rowid IN ({marks(part)})", part))
+        return [self._ids[row] for row in rows]
+
+    def _read(self, text: str, form: Form) -> Wording:
+        distinct = [word for word in query_words(text) if len(word) <= MOST_WORD_CHARS]
+        by_stem: dict[str, str] = {}
+        for word in distinct[:MOST_READ_WORDS]:
+            if stem := self._stem(word):
+                by_stem.setdefault(stem, word)
+        terms = [self._term(word, stem) for stem, word in by_stem.items()]
+        kept = _worth_asking(terms)
+        pairs: tuple[str, ...] = ()
+        stressed: tuple[str, ...] = ()
+        if form is Form.MESSAGE:
+            held = {term.stem for term in terms if term.stem in kept and term.holding}
+            pairs = self._pairs(text, held)
+            subject = dict.fromkeys(self._stem(word) for word in query_words(text.strip().partition("\n")[0]))
+            stressed = tuple(by_stem[stem] for stem in subject if stem in held)
+        return Wording(
+            tuple(term for term in terms if term.stem in kept),
+            self._compounds(text, set(by_stem)),
+            pairs,
+            stressed,
+            len(distinct) - len(distinct[:MOST_READ_WORDS]) + len(terms) - len(kept),
+        )
+
+    def _pairs(self, text: str, held: set[str]) -> tuple[str, ...]:
+        spoken = [word for word in words(text[:_PAIRED_CHARS]) if word not in STOP_WORDS]
+        found = (f"{one} {other}" for one, other in pairwise(spoken) if {self._stem(one), self._stem(other)} <= held)
+        return tuple(dict.fromkeys(found))[:MOST_PAIRS]
+
+    def _term(self, word: str, stem: str) -> Term:
+        holding = self._chunks_holding(stem)
+        return Term(word, stem, log(1 + (self._chunks - holding + 0.5) / (holding + 0.5)), holding)
+
+    def _chunks_holding(self, stem: str) -> int:
+        known = self._holding.get(stem)
+        if known is None:
             row = self._db.row("SELECT doc FROM temp.vocabulary WHERE term = ?", (stem,))
-            holding = int(row[0]) if row else 0
-            weighted.append((stem, log(1 + (total - holding + 0.5) / (holding + 0.5))))
-        return weighted
+            known = self._holding[stem] = int(row[0]) if row else 0
+        return known
+
+    def _compounds(self, text: str, asked: set[str]) -> tuple[str, ...]:
+        """Names of the tree whose parts stand side by side in the question: "make room for write", "file name"."""
+        found = []
+        for joined in _joined(text[:_COMPOUND_CHARS]):
+            stem = self._stem(joined)
+            if stem and stem not in asked and self._chunks_holding(stem):
+                asked.add(stem)
+                found.append(joined)
+        return tuple(found[:MOST_COMPOUNDS])
+
+
+_MOST_STEMS = 100_000  # about 15 MB
+_ROWS_A_STATEMENT = 100
+_MOST_WORDINGS = 16  # questions whose reading is kept: one search asks for it several times
+_PAIRED_CHARS = 4_000  # of a message, read for neighbours
+_COMPOUND_CHARS = 400  # of a question, read for names spelt out: 60 words are 400 look-ups
+
+
+def _worth_asking(terms: Sequence[Term]) -> set[str]:
+    """The stems of the rarest words, as many as time allows; of those that nothing holds as many again."""
+    kept: set[str] = set()
+    cost = 0
+    for term in sorted((term for term in terms if term.holding), key=lambda term: (term.holding, term.stem))[
+        :MOST_WORDS
+    ]:
+        cost += term.holding
+        if cost > MOST_HELD and len(kept) >= FEWEST_WORDS:
+            break
+        kept.add(term.stem)
+    return kept.union([term.stem for term in terms if not term.holding][:MOST_WORDS])
+
+
+@lru_cache(maxsize=_MOST_WORDINGS)
+def _joined(text: str) -> tuple[str, ...]:
+    """Neighbouring words as one, in both spellings of names, the longest first at each place."""
+    spelt = [word.lower() for word in _SPELT.findall(text)]
+    found: dict[str, None] = {}
+    for start, first in enumerate(spelt):
+        for length in range(min(COMPOUND_WORDS, len(spelt) - start), 1, -1):
+            parts = spelt[start : start + length]
+            if first in STOP_WORDS and (length == 2 or parts[-1] in STOP_WORDS):
+                continue
+            found["".join(parts)] = None
+            found["_".join(parts)] = None
+    return tuple(found)

@@ -17,8 +17,8 @@ from tests.support.trees import write_tree
 SAMPLE = ROOT / "sample_repo"
 QUESTION = "When is a memtable written to a level-0 table, and who decides it?"
 COMMANDS = (
-    "index search symbol references callers callees hierarchy overrides includes included-by impact"
-    " ask status export doctor repair"
+    "index search symbol references callers callees hierarchy overrides includes included-by history"
+    " impact ask status export doctor evaluate tune repair"
 ).split()
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -83,7 +83,7 @@ def test_the_demo_answers_its_question_from_two_files_with_citations_that_are_tr
     indexed = run(["index", SAMPLE, "--json"], data)
     assert indexed.code == 0, indexed.err
     report = indexed.json()
-    assert (report["files"], report["embedded"], report["waiting_for_vectors"]) == (25, report["chunks"], 0)
+    assert (report["files"], report["waiting_for_vectors"]) == (25, 0)
     assert indexed.err.splitlines()[0] == "looking for files"
 
     asked = run(["ask", QUESTION, "--workspace", "sample_repo"], data)
@@ -189,7 +189,25 @@ def test_a_search_shows_lines_that_exist_and_explains_its_sums(sample: Path, she
     code, out, _ = shell(sample, "search", "MakeRoomForWrite", "--explain")
     assert code == 0
     assert out.startswith(" 1. src/db_impl.cc:")
-    assert "score " in out
+    assert re.search(r"^    score \d+\.\d+ = \d+\.\d+ from arms", out, re.MULTILINE)
+    assert re.search(r"^      symbol   rank   1  raw    1\.000  weight +\d+\.\d\d  gives \+\d", out, re.MULTILINE)
+    assert re.search(r"^read as name; words by rarity: makeroomforwrite \d+\.\d, ", out, re.MULTILINE)
+    assert "\nnames: MakeRoomForWrite\n" in out
+    assert re.search(r"^weights, fitted on .+: .*\blexical \d", out, re.MULTILINE)
+
+
+def test_a_search_for_files_ranks_each_file_once(sample: Path, shell: Shell) -> None:
+    code, out, _ = shell(sample, "search", "make room in the memtable", "--files", "--limit", "4")
+    assert code == 0
+    files = re.findall(r"^ *(\d+)\. (\S+)  (-?\d+\.\d+)$", out, re.MULTILINE)
+    assert [rank for rank, _, _ in files] == ["1", "2", "3", "4"]
+    assert len({path for _, path, _ in files}) == 4
+    assert "src/db_impl.cc" in {path for _, path, _ in files}
+    scores = [float(score) for _, _, score in files]
+    assert scores == sorted(scores, reverse=True)
+    code, out, _ = shell(sample, "search", "make room in the memtable", "--files", "--limit", "4", "--json")
+    told = json.loads(out)["files"]
+    assert [(one["path"], f"{one['score']:.3f}") for one in told] == [(path, score) for _, path, score in files]
 
 
 def test_a_symbol_is_shown_where_it_is_defined_and_declared(sample: Path, shell: Shell) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
@@ -15,8 +15,9 @@ from hub.errors import PromptTooLong
 from hub.grounding import QUOTED_LINES, QUOTES, Verdict, checked, key_sentences, quotes
 from hub.model import Hit, Prompt, Query, SignalSource
 from hub.prompting import LEAST_LINES, MOST_EVIDENCE, assemble, visible
-from hub.retrieval import DECLARATION_FACTOR, _fuse, understand
-from indexer.model import Chunk, ChunkId, Span, SymbolId
+from hub.retrieval import GLOBAL, Candidates, fuse, understand
+from hub.retrieval.arms import DECLARATION_SHARE
+from indexer.model import ChunkId, Span
 from indexer.words import words
 from tests.support.library import hit, prompt_of
 
@@ -149,54 +150,35 @@ VISIBLE_FORMATS = ("ARABIC", "SYRIAC", "KAITHI", "EGYPTIAN")
 # Fusion
 
 
-class Shelf:
-    """As much of an index as fusion reads: chunks by id, in the order they are asked for, and no symbols."""
-
-    def __init__(self, paths: dict[ChunkId, str]) -> None:
-        self.table = self.facts = self
-        self._paths = paths
-
-    def places(self, ids: Sequence[ChunkId]) -> dict[ChunkId, Span]:
-        return {chunk: Span(self._paths[chunk], 1, 2) for chunk in ids}
-
-    def chunks(self, ids: Sequence[ChunkId]) -> list[Chunk]:
-        return [Chunk(chunk, place, "title", "text") for chunk, place in self.places(ids).items()]
-
-    def names_of(self, _symbols: Iterable[SymbolId]) -> dict[SymbolId, object]:
-        return {}
-
-
 CHUNKS = [ChunkId(letter) for letter in "abcdefgh"]
 ARM = st.lists(st.sampled_from(CHUNKS), unique=True).map(lambda ids: [(chunk, 0.9) for chunk in ids])
 ARMS = st.dictionaries(st.sampled_from(list(SignalSource)), ARM)
-SHELVES = st.lists(st.sampled_from(["a.cc", "tests/b.cc", "c.md"]), min_size=8, max_size=8).map(
-    lambda paths: Shelf(dict(zip(CHUNKS, paths, strict=True)))
+PLACES = st.lists(st.sampled_from(["a.cc", "tests/b.cc", "c.md"]), min_size=8, max_size=8).map(
+    lambda paths: {chunk: Span(path, 1, 2) for chunk, path in zip(CHUNKS, paths, strict=True)}
 )
-QUERIES = st.sampled_from(["Cache", "what is a cache", "how is the cache tested"]).map(understand)
+QUERIES = st.sampled_from(["Cache", "what is a cache", "how is the cache tested", "Fix the cache"]).map(understand)
+Arms = dict[SignalSource, list[tuple[ChunkId, float]]]
 
 
-@given(SHELVES, QUERIES, ARMS, st.randoms(use_true_random=False))
+@given(PLACES, QUERIES, ARMS, st.randoms(use_true_random=False))
 def test_fusion_does_not_depend_on_the_order_in_which_the_arms_are_given(
-    shelf: Shelf, query: Query, arms: dict[SignalSource, list[tuple[ChunkId, float]]], chance: Random
+    places: dict[ChunkId, Span], query: Query, arms: Arms, chance: Random
 ) -> None:
     shuffled = list(arms.items())
     chance.shuffle(shuffled)
-    assert _fuse(shelf, query, arms, 20) == _fuse(shelf, query, dict(shuffled), 20)  # type: ignore[arg-type]
+    assert fuse(Candidates(query, arms, places), GLOBAL) == fuse(Candidates(query, dict(shuffled), places), GLOBAL)
 
 
-@given(SHELVES, QUERIES, ARMS, st.integers(0, 10))
-def test_a_hit_explains_its_score_and_the_hits_are_in_its_order(
-    shelf: Shelf, query: Query, arms: dict[SignalSource, list[tuple[ChunkId, float]]], limit: int
+@given(PLACES, QUERIES, ARMS)
+def test_a_candidate_explains_its_score_and_all_are_in_its_order(
+    places: dict[ChunkId, Span], query: Query, arms: Arms
 ) -> None:
-    hits = _fuse(shelf, query, arms, limit)  # type: ignore[arg-type]
-    assert len(hits) == min(limit, len({chunk for arm in arms.values() for chunk, _ in arm}))
-    assert all(h.score == sum(value for _, value in h.contributions) > 0 for h in hits)
-    keys = [(-h.score, h.chunk.span, h.chunk.id) for h in hits]
+    fused = fuse(Candidates(query, arms, places), GLOBAL)
+    counting = GLOBAL.of(query)
+    assert {one.chunk for one in fused} == {c for source in arms if counting.get(source) for c, _ in arms[source]}
+    assert all(one.score == sum(value for _, value in one.contributions) for one in fused)
+    keys = [(-one.score, places[one.chunk], one.chunk) for one in fused]
     assert keys == sorted(keys)
-    for found in hits:
-        assert {(s.source, s.rank) for s in found.signals} == {
-            (source, rank) for source, arm in arms.items() for rank, (c, _) in enumerate(arm, 1) if c == found.chunk.id
-        }
 
 
 @given(st.integers(0, 20), st.permutations(range(40)), st.permutations(range(40)))
@@ -204,23 +186,23 @@ def test_a_bare_name_finds_its_definitions_then_its_declarations_then_all_else(
     definitions: int, lexical: list[int], vectors: list[int]
 ) -> None:
     chunks = [ChunkId(f"{number:02}") for number in range(40)]
-    shelf = Shelf(dict.fromkeys(chunks, "a.cc"))
-    arms = {
-        SignalSource.SYMBOL: [(c, 1.0 if n < definitions else DECLARATION_FACTOR) for n, c in enumerate(chunks[:20])],
+    places = dict.fromkeys(chunks, Span("a.cc", 1, 2))
+    arms: Arms = {
+        SignalSource.SYMBOL: [(c, 1.0 if n < definitions else DECLARATION_SHARE) for n, c in enumerate(chunks[:20])],
         SignalSource.LEXICAL: [(chunks[number], 9.0) for number in lexical],
         SignalSource.VECTOR: [(chunks[number], 0.9) for number in vectors],
     }
-    found = [h.chunk.id for h in _fuse(shelf, understand("Cache"), arms, 40)]  # type: ignore[arg-type]
+    found = [one.chunk for one in fuse(Candidates(understand("Cache"), arms, places), GLOBAL)]
     assert set(found[:definitions]) == set(chunks[:definitions])
     assert set(found[:20]) == set(chunks[:20])
 
 
 def test_equal_scores_are_ordered_by_place() -> None:
-    arms = {SignalSource.LEXICAL: [(CHUNKS[0], 9.0)], SignalSource.VECTOR: [(CHUNKS[1], 0.9)]}
-    shelf = Shelf({CHUNKS[0]: "tests/a.cc", CHUNKS[1]: "src/a.cc"})
-    hits = _fuse(shelf, understand("what is a cache"), arms, 9)  # type: ignore[arg-type]
-    assert hits[0].score == hits[1].score
-    assert [h.chunk.span.path for h in hits] == ["src/a.cc", "tests/a.cc"]
+    arms: Arms = {SignalSource.LEXICAL: [(CHUNKS[0], 9.0), (CHUNKS[1], 9.0)]}
+    places = {CHUNKS[0]: Span("src/b.cc", 1, 2), CHUNKS[1]: Span("src/a.cc", 1, 2)}
+    first, second = fuse(Candidates(understand("what is a cache"), arms, places), GLOBAL)
+    assert first.score == second.score
+    assert [places[one.chunk].path for one in (first, second)] == ["src/a.cc", "src/b.cc"]
 
 
 # Checks on a model's text
