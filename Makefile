@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DATA := .demo
 QUESTION := When is a memtable written to a level-0 table, and who decides it?
 
-.PHONY: install demo test check bench facts format clean
+.PHONY: install demo test check bench bench-retrieval facts format clean
 
 # The stamp makes pip run once, and again whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -41,6 +41,9 @@ check: install
 
 bench: install
 	$(BIN)/python benchmarks/end_to_end.py
+
+bench-retrieval: install
+	$(BIN)/python benchmarks/retrieval.py
 
 facts: install
 	$(BIN)/python benchmarks/cpp_facts.py
