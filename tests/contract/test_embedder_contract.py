@@ -1,4 +1,4 @@
-"""What every embedder promises: the real model in this process, and the fake that stands in for it elsewhere."""
+"""What every embedder promises: the two real models in this process, and the fake that stands in for them elsewhere."""
 
 import hashlib
 import subprocess
@@ -14,6 +14,7 @@ from indexer import embedding
 from indexer.embedding import MAX_CHARACTERS, MINILM_NAME, MiniLmEmbedder, spell_out
 from indexer.errors import EmbedderError
 from indexer.model import Embedder
+from indexer.static_embedding import StaticEmbedder
 from tests.support.fake_embedder import FakeEmbedder
 
 TEXTS = [
@@ -33,8 +34,10 @@ def minilm() -> MiniLmEmbedder:
     return MiniLmEmbedder(threads=2)
 
 
-@pytest.fixture(params=["minilm", "fake"])
+@pytest.fixture(params=["minilm", "static", "fake"])
 def embedder(request: pytest.FixtureRequest) -> Embedder:
+    if request.param == "static":
+        return StaticEmbedder()
     return request.getfixturevalue("minilm") if request.param == "minilm" else FakeEmbedder()
 
 
