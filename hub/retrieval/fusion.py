@@ -88,8 +88,8 @@ BLOCKS = ("prose", "account", "change", "paste", "name", "files")
 # The weights that ship. Prose, account, change and files were fitted on glog, benchmark, jsoncpp, oatpp, libzmq and
 # taglib by `benchmarks/fit_fusion.py`, which prints them. Range 0 to 20 for arms, -6 to 12 for the rest; differences
 # of scores are log odds. Judgements are name and paste, what those questions do not show (vector, place, mostly
-# symbol), and what they never ask for: documents and tests, fitted at -2 to -9, are left as far up as costs 0.01 of MRR.
-# In prose lexical is 5 where 2.8 was fitted: the questions hide the comments that they ask with, a real tree shows its
+# symbol), and what they never ask for: documents and tests, fitted at -2 to -9, are as far up as costs 0.01 of MRR. In
+# prose lexical is 5 where 2.8 was fitted: the questions hide the comments that they ask with, a real tree shows its
 # own. It costs 0.002 of Hit@10 and 0.011 of MRR on them.
 GLOBAL = Weights(
     prose=(
