@@ -102,8 +102,8 @@ def stored_weights(index: Index) -> Weights | None:
 
 
 def _hits(index: Index, candidates: Candidates, best: Sequence[Fused]) -> tuple[Hit, ...]:
-    signals = signals_of(candidates)
     scored = {fused.chunk: fused for fused in best}
+    signals = signals_of(candidates, scored)
     chunks = index.table.chunks(list(scored))
     cards = index.catalogue.cards(list(scored))
     hits = []

@@ -135,7 +135,9 @@ def _symbols_meant(
         _put(index, [symbol], NAMESAKE_SHARE if namesake else 1.0, found)
     for name in spelt:
         _put(index, [s for s in symbols_named(index, name, SUGGESTIONS) if s.kind in _SPELT_KINDS], SPELT_SHARE, found)
-    for name in [name for name in unknown if len(name) >= LEAST_SUGGESTED][:SUGGESTED_NAMES]:
+    # A message may well name what its commit brought; a question that names what is nowhere has misspelt it.
+    misspelt = () if query.kind is QuestionKind.CHANGE else unknown
+    for name in [name for name in misspelt if len(name) >= LEAST_SUGGESTED][:SUGGESTED_NAMES]:
         like = index.facts.find(name, SUGGESTIONS)
         if like.symbols and like.match in {Match.PREFIX, Match.FUZZY}:
             _put(index, like.symbols, SUGGESTED_SHARE, found)

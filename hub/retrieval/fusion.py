@@ -234,12 +234,13 @@ def rank_files(candidates: Candidates, weights: Weights) -> list[tuple[str, floa
     return sorted(files.items(), key=lambda item: (-item[1], item[0]))
 
 
-def signals_of(candidates: Candidates) -> dict[ChunkId, list[Signal]]:
-    """Each candidate's rank (from 1) and raw score in the arms that found it."""
-    signals: dict[ChunkId, list[Signal]] = {}
+def signals_of(candidates: Candidates, chunks: Iterable[ChunkId]) -> dict[ChunkId, list[Signal]]:
+    """The rank (from 1) and raw score of each of the chunks in the arms that found it."""
+    signals: dict[ChunkId, list[Signal]] = {chunk: [] for chunk in chunks}
     for source in sorted(candidates.arms):
         for rank, (chunk, raw) in enumerate(candidates.arms[source], 1):
-            signals.setdefault(chunk, []).append(Signal(source, rank, raw))
+            if chunk in signals:
+                signals[chunk].append(Signal(source, rank, raw))
     return signals
 
 

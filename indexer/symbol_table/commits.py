@@ -5,13 +5,17 @@ who changed something and why. Reads what ``indexer.symbol_table.log`` keeps; kn
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.model import ChunkId, Commit
 from indexer.rows import Row, last_name, split_row
 from indexer.symbol_table.database import Database, marks
 from indexer.symbol_table.log import STATE
 from indexer.words import query_words
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # How a question is scored against commits; fitted on the later commits of glog, google/benchmark, jsoncpp, oatpp,
 # libzmq and taglib, each split in time.
@@ -25,17 +29,20 @@ MOST_ASKED_CHARS = 4_000  # of a question
 MOST_ASKED_WORDS = 128  # 16 to 500; leaving out the common ones, too, loses where a message lists what it did
 FILES_WITH_CHUNKS = 100  # 20 to 500; the best files, whose chunks are looked for
 CHUNKS_A_FILE = 3  # 1 to 10
+MOST_KEPT = 100_000  # names of files whose chunks are kept, 150 bytes each
+MOST_KEPT_SCORES = 1_000_000  # of words in commits, 16 bytes each
 SYMBOLS_A_FILE = 8  # 3 to 50; the best of those that commits changed, whose chunks are looked for
 CHANGED_TOGETHER_AT_MOST = 20  # files of a commit that says something about what belongs together; 5 to 30
 DOUBT = 2.0  # 0 to 10; commits that are added in thought before a share is believed
 
+# BM25 of one word; that of a question is the sum over its words, so each word is scored once and kept.
 _COMMITS = (
-    f"SELECT rowid, -bm25(commit_words, {', '.join(map(str, COMMIT_COLUMNS))}) AS score FROM commit_words"
-    " WHERE commit_words MATCH ? ORDER BY score DESC LIMIT ?"
+    f"SELECT rowid, -bm25(commit_words, {', '.join(map(str, COMMIT_COLUMNS))}) FROM commit_words"
+    " WHERE commit_words MATCH ?"
 )
 _FILES = (
-    f"SELECT rowid, -bm25(commit_file_words, {', '.join(map(str, FILE_COLUMNS))}) AS score FROM commit_file_words"
-    " WHERE commit_file_words MATCH ? ORDER BY score DESC LIMIT ?"
+    f"SELECT rowid, -bm25(commit_file_words, {', '.join(map(str, FILE_COLUMNS))}) FROM commit_file_words"
+    " WHERE commit_file_words MATCH ?"
 )
 
 
@@ -59,6 +66,16 @@ class TheLog:
     newest_s: int
 
 
+_FIRST = "/"  # stands for a file's first chunk where names stand; no symbol is called so
+
+
+class _Scores(NamedTuple):
+    """The rows that hold a word, and what it is worth in each."""
+
+    rows: "npt.NDArray[np.int64]"
+    values: "npt.NDArray[np.float64]"
+
+
 class _Found(NamedTuple):
     """How a question meets the history: scores by path number, and by path number and symbol."""
 
@@ -74,6 +91,10 @@ class Commits:
         self._last: tuple[tuple[str, int, str], _Found] | None = (
             None  # files and chunks are asked for one after another
         )
+        self._kept_for: tuple[int, int, str] | None = None
+        self._scores: dict[tuple[str, str], _Scores] = {}  # by statement and word
+        self._kept_scores = 0
+        self._held: dict[tuple[int, str], tuple[str, ...]] = {}  # chunks by path number and name
 
     def search(self, text: str, limit: int) -> list[tuple[str, float]]:
         """(path of today, score) of the files whose commits speak as the text does, best first, equal ones by path.
@@ -135,8 +156,15 @@ class Commits:
         return TheLog(*row)
 
     def _find(self, text: str) -> _Found:
-        state = self._db.row("SELECT value FROM meta WHERE key = ?", (STATE,))
-        key = (text, self._db.version(), str(state[0]) if state else "")
+        row = self._db.row("SELECT value FROM meta WHERE key = ?", (STATE,))
+        state = str(row[0]) if row else ""
+        kept_for = (self._db.version(), self._db.generation(), state)
+        if self._kept_for != kept_for or len(self._held) > MOST_KEPT or self._kept_scores > MOST_KEPT_SCORES:
+            self._kept_for = kept_for
+            self._held.clear()
+            self._scores.clear()
+            self._kept_scores = 0
+        key = (text, kept_for[0], state)
         if self._last is None or self._last[0] != key:
             self._last = (key, self._look(text))
         return self._last[1]
@@ -145,10 +173,9 @@ class Commits:
         terms = query_words(text[:MOST_ASKED_CHARS])[:MOST_ASKED_WORDS]
         if not terms:
             return _Found({}, {})
-        match = " OR ".join(f'"{term}"' for term in terms)  # words hold no quotes
         files: dict[int, float] = defaultdict(float)
         symbols: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        nearest = dict(self._best(_COMMITS, match, NEAREST_COMMITS))
+        nearest = dict(self._best(_COMMITS, terms, NEAREST_COMMITS))
         for row, today, known, number in self._db.rows(
             "SELECT commit_row, today, symbols, files FROM commit_changes JOIN commits ON commits.id = commit_row"
             f" WHERE commit_row IN ({marks(list(nearest))}) AND today IS NOT NULL AND weight = 1 ORDER BY hash, today",
@@ -160,20 +187,37 @@ class Commits:
                 symbols[today][symbol] += score
         highest = max(files.values(), default=1.0)
         scored = {path: score / highest for path, score in files.items()}
-        by_messages = self._best(_FILES, match, 2 * NEAREST_COMMITS)
+        by_messages = self._best(_FILES, terms, 2 * NEAREST_COMMITS)
         highest = max((score for _, score in by_messages), default=1.0)
         for path, score in by_messages:
             scored[path] = scored.get(path, 0.0) + MESSAGES_SHARE * score / highest
         return _Found(scored, symbols)
 
-    def _best(self, statement: str, match: str, limit: int) -> list[tuple[int, float]]:
+    def _best(self, statement: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         """The best rows of a full-text table; where the limit would cut among equals, all of them."""
-        rows = self._db.rows(statement, (match, limit + 1))
-        if len(rows) > limit and rows[limit][1] == rows[limit - 1][1]:
-            rows = [row for row in self._db.rows(statement, (match, -1)) if row[1] >= rows[limit][1]]
-        else:
-            rows = rows[:limit]
-        return [(int(row), float(score)) for row, score in rows if score > 0]
+        import numpy as np  # noqa: PLC0415 - 0.1 s that look-ups of symbols need not wait for
+
+        scored = [self._scores_of(statement, term) for term in terms]
+        total = np.zeros(max((int(found.rows.max()) for found in scored if len(found.rows)), default=0) + 1)
+        for found in scored:
+            total[found.rows] += found.values  # rows are distinct within a word
+        best = np.flatnonzero(total > 0)
+        if len(best) > limit:
+            best = best[total[best] >= np.partition(total[best], -limit)[-limit]]
+        return sorted(zip(best.tolist(), total[best].tolist(), strict=True), key=lambda row: -row[1])
+
+    def _scores_of(self, statement: str, term: str) -> _Scores:
+        known = self._scores.get((statement, term))
+        if known is None:
+            import numpy as np  # noqa: PLC0415 - as above
+
+            rows = self._db.rows(statement, (f'"{term}"',))  # words hold no quotes
+            known = self._scores[statement, term] = _Scores(
+                np.fromiter((row for row, _ in rows), np.int64, len(rows)),
+                np.fromiter((value for _, value in rows), np.float64, len(rows)),
+            )
+            self._kept_scores += len(rows)
+        return known
 
     def _best_files(self, found: _Found, limit: int) -> list[tuple[int, str]]:
         """(number, path), best first, equal ones by path."""
@@ -193,22 +237,26 @@ class Commits:
             best = sorted(by_name, key=lambda name: (-by_name[name], name))[:SYMBOLS_A_FILE]
             asked.update({(path, name): by_name[name] for name in best})
         weights: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        for path, name, chunk in sorted(self._holding(list(asked))):
-            weights[path][chunk] += asked[path, name]
+        self._look_up([place for place in asked if place not in self._held])
+        for path, name in sorted(asked):
+            for chunk in self._held[path, name]:
+                weights[path][chunk] += asked[path, name]
+        bare = [path for path in paths if not weights[path]]
+        self._look_up_first([path for path in bare if (path, _FIRST) not in self._held])
         scored: dict[ChunkId, float] = {}
         for path in paths:
             held = sorted(weights[path].items(), key=lambda chunk: (-chunk[1], chunk[0]))[:CHUNKS_A_FILE]
-            for chunk, weight in held or self._first_chunk(path):
+            for chunk, weight in held or [(first, 1.0) for first in self._held[path, _FIRST]]:
                 scored[ChunkId(chunk)] = found.files[path] * (weight / held[0][1] if held else weight)
         return scored
 
-    def _holding(self, asked: Sequence[tuple[int, str]]) -> set[tuple[int, str, str]]:
-        """(path, name, chunk) of the chunks in which symbols of these names stand today, out of (path, name)."""
+    def _look_up(self, asked: Sequence[tuple[int, str]]) -> None:
+        """Keeps the chunks in which symbols of these names stand today, out of (path, name)."""
         if not asked:
-            return set()
+            return
         rows = self._db.rows(
             f"WITH asked(path, name) AS (VALUES {', '.join(['(?, ?)'] * len(asked))})"
-            " SELECT asked.path, asked.name, chunks.id FROM asked"
+            " SELECT DISTINCT asked.path, asked.name, chunks.id FROM asked"
             " CROSS JOIN commit_paths ON commit_paths.id = asked.path"
             " CROSS JOIN files ON files.path = commit_paths.path"
             " CROSS JOIN symbols ON symbols.file = files.id AND symbols.name = asked.name"
@@ -216,16 +264,21 @@ class Commits:
             " AND chunks.last_line >= symbols.line",
             [value for pair in asked for value in pair],
         )
-        return {(path, name, chunk) for path, name, chunk in rows}
+        found: dict[tuple[int, str], list[str]] = {place: [] for place in asked}
+        for path, name, chunk in rows:
+            found[path, name].append(chunk)
+        self._held.update({place: tuple(sorted(chunks)) for place, chunks in found.items()})
 
-    def _first_chunk(self, path: int) -> list[tuple[str, float]]:
-        """The chunk that a file begins with, weighing 1."""
-        row = self._db.row(
-            "SELECT chunks.id FROM commit_paths JOIN files ON files.path = commit_paths.path"
-            " JOIN chunks ON chunks.file = files.id WHERE commit_paths.id = ? ORDER BY first_line LIMIT 1",
-            (path,),
+    def _look_up_first(self, paths: Sequence[int]) -> None:
+        """Keeps the chunk that each of the files begins with."""
+        rows = self._db.rows(
+            "SELECT commit_paths.id, chunks.id, min(first_line) FROM commit_paths"
+            " JOIN files ON files.path = commit_paths.path JOIN chunks ON chunks.file = files.id"
+            f" WHERE commit_paths.id IN ({marks(paths)}) GROUP BY commit_paths.id",
+            paths,
         )
-        return [(row[0], 1.0)] if row else []
+        self._held.update({(path, _FIRST): () for path in paths})
+        self._held.update({(path, _FIRST): (chunk,) for path, chunk, _ in rows})
 
     def _paths_like(self, written: str) -> list[str]:
         """The indexed files of this path, or else those that end with it."""
