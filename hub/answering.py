@@ -21,6 +21,7 @@ from hub.model import (
     Piece,
     Prompt,
     Reading,
+    Streamed,
     Usage,
 )
 from hub.prompting import ask_one_sentence, heading, visible
@@ -137,7 +138,7 @@ def _citations(prompt: Prompt, cited: set[int], quoted: Sequence[Quote]) -> tupl
 class _Pieces:
     """The text of a backend's stream, keeping the completion at its end. Closing it cancels the request."""
 
-    def __init__(self, stream: Iterator[str | Completion]) -> None:
+    def __init__(self, stream: Iterator[Streamed]) -> None:
         self._stream = stream
         self.end = Completion("", Usage())
 
@@ -145,7 +146,7 @@ class _Pieces:
         for item in self._stream:
             if isinstance(item, Completion):
                 self.end = item
-            else:
+            elif isinstance(item, str):
                 yield item
 
     def close(self) -> None:

@@ -29,7 +29,18 @@ from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNo
 
 from hub.backends import refuse_overlong
 from hub.errors import BackendError, BackendUnavailable, BrokenStream
-from hub.model import Answer, BackendInfo, Citation, Completion, GenerationOptions, Hit, Prompt, Usage
+from hub.model import (
+    Answer,
+    BackendInfo,
+    Capabilities,
+    Citation,
+    Completion,
+    GenerationOptions,
+    Hit,
+    Prompt,
+    Streamed,
+    Usage,
+)
 from hub.service import Service
 from indexer.model import Span
 
@@ -140,7 +151,11 @@ class LlamaBackend:
         """The model's own count, or an upper estimate."""
         return self._count(text)
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        """What every LLM of LlamaIndex can do: write."""
+        return Capabilities()
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         """As Backend.stream. The model is called when the first piece is asked for.
 
         The answer ends as "length" after ``options.max_tokens`` pieces, each of which is a token at least, or when the
@@ -159,7 +174,7 @@ class LlamaBackend:
         except Exception as error:  # an LLM of LlamaIndex may raise anything; translated, never swallowed
             raise _translated(error, self._llm.class_name(), begun=False) from error
 
-    def _written(self, prompt: Prompt, options: GenerationOptions, about: LLMMetadata) -> Iterator[str | Completion]:
+    def _written(self, prompt: Prompt, options: GenerationOptions, about: LLMMetadata) -> Iterator[Streamed]:
         messages = [ChatMessage(role=about.system_role, content=prompt.system)] if prompt.system else []
         messages.append(ChatMessage(role=MessageRole.USER, content=prompt.user))
         arguments = self._request(options)

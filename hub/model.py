@@ -169,20 +169,78 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefill:
+    """The prompt is being read: of ``total`` tokens ``read`` are done, ``cached`` of those without any work."""
+
+    read: int
+    total: int
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token that was written, with the natural logarithm of its probability before sampling."""
+
+    token: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()  # the likeliest tokens at its place, best first
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds as the engine measured them; 0 where it does not tell. ``prompt_s`` is of the tokens not cached."""
+
+    load_s: float = 0.0
+    prompt_s: float = 0.0
+    completion_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The end of an answer: ``finish`` is "stop", "length" or "cancelled"."""
 
     text: str
     usage: Usage
     finish: str = "stop"
+    logprobs: tuple[TokenLogprob, ...] = ()  # of the answer's tokens; joined they are its text
+    timings: Timings = Timings()
+
+
+Streamed = str | Prefill | Completion
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationOptions:
+    """How to write. What a backend cannot do is named by its capabilities, and asking for it is an error."""
+
     max_tokens: int = 768
     temperature: float = 0.0
     seed: int = 0
     timeout_s: float = 1800.0  # longer than the longest prefill: a cold 256K prompt takes up to 13 minutes
+    json_schema: str = ""  # JSON text of a JSON Schema that the answer must satisfy; "" leaves it free
+    logprobs: int | None = None  # with how many alternatives for each token, 0 to 20; None asks for none
+    progress: bool = False  # Prefill is told while the prompt is read
+    keep_alive_s: float | None = None  # how long the engine keeps the model afterwards; -1 for ever, None as it likes
+
+
+class Counting(StrEnum):
+    """What a backend's count of tokens is worth."""
+
+    EXACT = "exact"
+    BOUND = "bound"  # never too small once it has calibrated itself
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do beyond writing text."""
+
+    counting: Counting = Counting.BOUND
+    logprobs: bool = False
+    json_schema: bool = False
+    cached_tokens: bool = False  # Usage.cached is told
+    progress: bool = False
+    keep_alive: bool = False
+    prefix_files: bool = False  # the state of a prompt that was read can be kept on disk and taken back
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +267,10 @@ class Backend(Protocol):
     def count_tokens(self, text: str) -> int:
         """Tokens of the text: the model's own count, or an upper estimate where the engine has no tokenizer to ask."""
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        """Raises BackendError when the model is not there."""
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         """Yields pieces of text as they come and a Completion at the end. Closing the iterator cancels the request.
 
         Raises PromptTooLong before anything is sent if the prompt cannot fit, otherwise any BackendError.

@@ -23,9 +23,9 @@ LAYERS = {
     ],
     "hub": [
         ["errors", "model"],
-        ["config", "retrieval", "prompting"],
+        ["config", "retrieval", "prompting", "capacity"],
         ["confidence", "grounding", "tables", "impact", "backends", "labels"],
-        ["answering"],
+        ["answering", "fullload", "measuring", "monitoring"],
         ["service"],
         ["shapes", "llama"],
         ["wiring"],

@@ -19,7 +19,7 @@ from typing import Any
 from hub.backends import refuse_overlong
 from hub.backends.llama_server import TEMPLATE_TOKENS, LlamaServerBackend
 from hub.errors import BackendUnavailable
-from hub.model import BackendInfo, Completion, GenerationOptions, Prompt
+from hub.model import BackendInfo, Capabilities, Counting, GenerationOptions, Prompt, Streamed
 
 # Tokens. SmolLM2 is trained to 8,192. Its KV cache takes 22.5 KiB a token, 180 MiB in all.
 CONTEXT_WINDOW = 8192
@@ -84,7 +84,10 @@ class EmbeddedBackend:
         """The model's own count. Raises BackendError."""
         return self._client().count_tokens(text)
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        return Capabilities(counting=Counting.EXACT, cached_tokens=True)
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         """As Backend.stream. What cannot fit is refused without loading the model."""
         refuse_overlong(prompt.tokens, options.max_tokens, self._context_window)
         return self._client().stream(prompt, options)

@@ -6,7 +6,7 @@ It exists so that no caller needs a special case, and so that nothing is ever in
 from collections.abc import Iterator
 
 from hub.backends import refuse_overlong
-from hub.model import BackendInfo, Completion, GenerationOptions, Prompt, Usage
+from hub.model import BackendInfo, Capabilities, Completion, GenerationOptions, Prompt, Streamed, Usage
 
 # Tokens. As much evidence as a person reads at once: about 500 lines of code. Sensible range 2,000 to 32,000.
 CONTEXT_WINDOW = 8192
@@ -26,7 +26,11 @@ class EvidenceOnlyBackend:
         """An estimate, never less for a longer text: a third of the UTF-8 bytes, rounded up."""
         return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        """Nothing beyond being asked."""
+        return Capabilities()
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         """Yields one empty Completion. Raises PromptTooLong as a model would, so that budgets mean the same."""
         refuse_overlong(prompt.tokens, options.max_tokens, CONTEXT_WINDOW)
         return (

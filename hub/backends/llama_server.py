@@ -21,7 +21,7 @@ from hub.errors import (
     ModelMissing,
     PromptTooLong,
 )
-from hub.model import BackendInfo, Completion, GenerationOptions, Prompt, Usage
+from hub.model import BackendInfo, Capabilities, Completion, Counting, GenerationOptions, Prompt, Streamed, Usage
 
 # Seconds. A server on the same machine or network accepts at once; 1 to 10 are sensible.
 CONNECT_TIMEOUT_S = 3.0
@@ -81,7 +81,10 @@ class LlamaServerBackend:
         """The model's own count, where ``<|im_end|>`` and its like count as the text they are. Raises BackendError."""
         return self._tokenize(text, parse_special=False)
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        return Capabilities(counting=Counting.EXACT, cached_tokens=True)
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         """As Backend.stream. The size is checked at once, with the chat template, before the prompt is sent."""
         messages = _messages(prompt)
         counted = self._rendered_tokens(messages)
@@ -93,9 +96,7 @@ class LlamaServerBackend:
     def close(self) -> None:
         self._client.close()
 
-    def _answer(
-        self, messages: list[dict[str, str]], options: GenerationOptions, at_least: int
-    ) -> Iterator[str | Completion]:
+    def _answer(self, messages: list[dict[str, str]], options: GenerationOptions, at_least: int) -> Iterator[Streamed]:
         import httpx  # noqa: PLC0415 - see the constructor
 
         body = {

@@ -35,7 +35,7 @@ from hub.errors import (
     ModelMissing,
     PromptTooLong,
 )
-from hub.model import BackendInfo, Completion, GenerationOptions, Prompt, Usage
+from hub.model import BackendInfo, Capabilities, Completion, GenerationOptions, Prompt, Streamed, Usage
 from indexer.errors import EmbedderError
 from indexer.model import Matrix
 
@@ -184,7 +184,10 @@ class OllamaBackend:
         """
         return int(np.ceil(len(_bytes(text)) * self._tokens_per_byte))
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         """As Backend.stream. Raises BrokenStream also when Ollama says it read less than was sent."""
         window = self._context_window()
         counted = self.count_tokens(prompt.system) + self.count_tokens(prompt.user)
@@ -196,7 +199,7 @@ class OllamaBackend:
             self._connected.close()  # type: ignore[no-untyped-call]
             self._connected = None
 
-    def _answer(self, prompt: Prompt, options: GenerationOptions, window: int) -> Iterator[str | Completion]:
+    def _answer(self, prompt: Prompt, options: GenerationOptions, window: int) -> Iterator[Streamed]:
         body = {
             "model": self._model,
             "messages": _messages(prompt),

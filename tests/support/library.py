@@ -4,7 +4,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hub.model import BackendInfo, Citation, Completion, GenerationOptions, Hit, Prompt, Signal, SignalSource, Usage
+from hub.model import (
+    BackendInfo,
+    Capabilities,
+    Citation,
+    Completion,
+    GenerationOptions,
+    Hit,
+    Prompt,
+    Signal,
+    SignalSource,
+    Streamed,
+    Usage,
+)
 from indexer.index import DataFolder, Index
 from indexer.model import Chunk, Span, chunk_id
 from indexer.pipeline import EmbedderSource
@@ -74,14 +86,14 @@ class ScriptedBackend:
 
     def __init__(
         self,
-        *script: str | Completion | Exception,
+        *script: Streamed | Exception,
         info: BackendInfo | Exception | None = None,
         refuses: Exception | None = None,
     ) -> None:
         self._script = script
         self._info = info or BackendInfo("scripted", "parrot", context_window=32_768, prompt_tokens=8_192)
         self._refuses = refuses
-        self._streams: list[Iterator[str | Completion]] = []
+        self._streams: list[Iterator[Streamed]] = []
         self.prompts: list[Prompt] = []
         self.options: list[GenerationOptions] = []
         self.said = 0
@@ -96,7 +108,10 @@ class ScriptedBackend:
     def count_tokens(self, text: str) -> int:
         return len(text) // 4 + 1
 
-    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[str | Completion]:
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
         self.prompts.append(prompt)
         self.options.append(options)
         if self._refuses:
@@ -107,7 +122,7 @@ class ScriptedBackend:
     def close(self) -> None:
         self.closed = True
 
-    def _stream(self) -> Iterator[str | Completion]:
+    def _stream(self) -> Iterator[Streamed]:
         self.open_streams += 1
         try:
             for item in self._script:
@@ -119,7 +134,7 @@ class ScriptedBackend:
             self.open_streams -= 1
 
 
-def spoken(text: str, usage: Usage = Usage(10, 5)) -> Sequence[str | Completion]:  # noqa: B008 - frozen
+def spoken(text: str, usage: Usage = Usage(10, 5)) -> Sequence[Streamed]:  # noqa: B008 - frozen
     """A text as a backend says it: in small pieces, and the completion at the end."""
     pieces = [text[start : start + 7] for start in range(0, len(text), 7)]
     return [*pieces, Completion(text, usage)]
