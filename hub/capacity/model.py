@@ -71,6 +71,9 @@ class ModelShape:
     tied: bool  # the output is the input embedding, of which the card then has a copy
     quantization: str  # such as "Q4_K_M", "" where unknown
     source: str  # "gguf", "ollama" or "catalogue"
+    activation_length: int = 0  # numbers that one token needs at once in the widest feed-forward layer, 0 if unknown
+    notes: tuple[str, ...] = ()  # what was assumed rather than told
+    looked_up_bytes: int = 0  # of embedding_bytes, what is never the output: embeddings of layers and positions
 
     @property
     def weight_bytes(self) -> int:

@@ -18,6 +18,9 @@ _STAGES = {
     "embed": "computing vectors (search works already)",
     "vectors": "handing vectors to Chroma",
     "ask": "asking",
+    "measure": "reading longer and longer texts",
+    "needle": "looking for hidden facts",
+    "copy": "copying the model, in MiB",
     "repair": "comparing Chroma with the table",
 }
 _STDERR = 2  # the descriptor: the signal may come in the middle of a print, and print cannot be entered twice
