@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DATA := .demo
 QUESTION := When is a memtable written to a level-0 table, and who decides it?
 
-.PHONY: install demo test check bench bench-retrieval facts format clean
+.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-commits facts format clean
 
 # The stamp makes pip run once, and again whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -33,6 +33,12 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 $(TESTING)
 
+# A real Ollama, built with Go into .ollama-build (four minutes on two cores, once), on a free port of its own.
+test-ollama: install
+	$(BIN)/python -m tests.support.real_ollama .ollama-build
+	OLLAMA_TO_TEST=$$($(BIN)/python -m tests.support.real_ollama .ollama-build) \
+		$(BIN)/python -m pytest tests/ollama $(TESTING)
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -44,6 +50,13 @@ bench: install
 
 bench-retrieval: install
 	$(BIN)/python benchmarks/retrieval.py
+
+bench-backends: install
+	$(BIN)/python benchmarks/backends.py
+
+# REPOSITORY is a clone of any library, with its history.
+bench-commits: install
+	$(BIN)/python benchmarks/commit_replay.py --repository $(REPOSITORY)
 
 facts: install
 	$(BIN)/python benchmarks/cpp_facts.py

@@ -5,9 +5,10 @@ ignored.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -15,6 +16,7 @@ import platformdirs
 from hub.errors import SettingsError
 
 SETTINGS_FILE = "codehub.toml"
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +24,15 @@ class Settings:
     """Settings as meant. Sizes are in the unit of their name; an empty string or 0 means "choose yourself"."""
 
     data: Path
-    backend: str = "auto"  # auto | ollama | embedded | llama-server | none
+    backend: str = "auto"  # auto | ollama | embedded | llama-server | openai | none
     ollama_host: str = "http://127.0.0.1:11434"  # or any form that OLLAMA_HOST may have
     ollama_model: str = ""
     ollama_context: int = 16_384  # tokens; a change makes Ollama load the model again
     llama_server_url: str = ""
+    llama_server_key: str = field(default="", repr=False)
+    openai_url: str = ""  # of vLLM, LM Studio or the like
+    openai_model: str = ""
+    openai_key: str = field(default="", repr=False)
     embedded_model: str = ""  # path of a GGUF file
     embeddings: str = "static"  # static | minilm | ollama:MODEL | none; the latter two come beside the static ones
     prompt_tokens: int = 0
@@ -43,30 +49,63 @@ class Settings:
     compiler_seconds: int = 60  # a unit
     compiler_megabytes: int = 2_048  # a process
     retrieval_adapt: bool = True  # rank with the weights that `codehub tune` fitted to the tree, where it did
+    # The knobs of hub.capacity.profile, which says what may stand in the texts. None leaves a number to the engine.
+    profile_context: int = 0
+    profile_k_type: str = "auto"
+    profile_v_type: str = "auto"
+    profile_flash_attention: str = "auto"
+    profile_kv_placement: str = "auto"
+    profile_gpu_layers: int | None = None
+    profile_ram_experts: str = "auto"
+    profile_vram_margin_mib: int | None = None
+    profile_prefill_chunk: int = 0
+    profile_threads: int = 0
+    profile_cpus: str = ""
+    profile_cpu_strict: bool = False
+    profile_numa: str = "auto"
+    profile_yarn_factor: float = 1.0
+    profile_yarn_original: int = 0
+    profile_swa_full: bool = False
+    profile_ram_cache_mib: int | None = None
+    profile_chunk_reuse: int | None = None
+    profile_checkpoints: int | None = None
+    profile_slots_folder: str = ""
+    profile_parallel: int = 0
+    profile_keep_alive: str = "auto"
+    snapshots_gigabytes: int = 32  # of saved prefixes together; 0 keeps none
 
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """One row: the field, its place in the file, and the values it may take; ``least`` bounds numbers."""
+    """One row: the field, its place in the file, and the values it may take; ``least`` bounds numbers.
+
+    What is ``secret`` is read from the environment alone, so that it gets into no file that is shared.
+    """
 
     field: str
     table: str
     key: str
     choices: tuple[str, ...] = ()
     least: int = 0
+    secret: bool = False
 
     @property
     def variable(self) -> str:
         return f"CODEHUB_{self.field.upper()}"
 
 
+_KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 SETTINGS = (
     _Setting("data", "", "data"),
-    _Setting("backend", "", "backend", ("auto", "ollama", "embedded", "llama-server", "none")),
+    _Setting("backend", "", "backend", ("auto", "ollama", "embedded", "llama-server", "openai", "none")),
     _Setting("ollama_host", "ollama", "host"),
     _Setting("ollama_model", "ollama", "model"),
     _Setting("ollama_context", "ollama", "context", least=1),
     _Setting("llama_server_url", "llama_server", "url"),
+    _Setting("llama_server_key", "llama_server", "key", secret=True),
+    _Setting("openai_url", "openai", "url"),
+    _Setting("openai_model", "openai", "model"),
+    _Setting("openai_key", "openai", "key", secret=True),
     _Setting("embedded_model", "embedded", "model"),
     _Setting("embeddings", "", "embeddings"),
     _Setting("prompt_tokens", "ask", "prompt_tokens"),
@@ -83,6 +122,29 @@ SETTINGS = (
     _Setting("compiler_seconds", "compiler", "seconds", least=1),
     _Setting("compiler_megabytes", "compiler", "megabytes", least=64),
     _Setting("retrieval_adapt", "retrieval", "adapt"),
+    _Setting("profile_context", "profile", "context"),
+    _Setting("profile_k_type", "profile", "k_type", _KV_TYPES),
+    _Setting("profile_v_type", "profile", "v_type", _KV_TYPES),
+    _Setting("profile_flash_attention", "profile", "flash_attention", ("auto", "on", "off")),
+    _Setting("profile_kv_placement", "profile", "kv_placement", ("auto", "gpu", "ram")),
+    _Setting("profile_gpu_layers", "profile", "gpu_layers"),
+    _Setting("profile_ram_experts", "profile", "ram_experts"),
+    _Setting("profile_vram_margin_mib", "profile", "vram_margin_mib"),
+    _Setting("profile_prefill_chunk", "profile", "prefill_chunk"),
+    _Setting("profile_threads", "profile", "threads"),
+    _Setting("profile_cpus", "profile", "cpus"),
+    _Setting("profile_cpu_strict", "profile", "cpu_strict"),
+    _Setting("profile_numa", "profile", "numa", ("auto", "distribute", "isolate", "numactl")),
+    _Setting("profile_yarn_factor", "profile", "yarn_factor", least=1),
+    _Setting("profile_yarn_original", "profile", "yarn_original"),
+    _Setting("profile_swa_full", "profile", "swa_full"),
+    _Setting("profile_ram_cache_mib", "profile", "ram_cache_mib"),
+    _Setting("profile_chunk_reuse", "profile", "chunk_reuse"),
+    _Setting("profile_checkpoints", "profile", "checkpoints"),
+    _Setting("profile_slots_folder", "profile", "slots_folder"),
+    _Setting("profile_parallel", "profile", "parallel"),
+    _Setting("profile_keep_alive", "profile", "keep_alive"),
+    _Setting("snapshots_gigabytes", "snapshots", "gigabytes"),
 )
 
 
@@ -110,6 +172,12 @@ def load(
     return _checked(values)
 
 
+def changed(settings: Settings) -> tuple[str, ...]:
+    """The fields that are not as they are without anybody's doing, in their order."""
+    untouched = Settings(settings.data)
+    return tuple(row.field for row in SETTINGS if getattr(settings, row.field) != getattr(untouched, row.field))
+
+
 def _checked(values: Mapping[str, object]) -> Settings:
     settings = Settings(**{**values, "data": Path(str(values["data"])).expanduser()})  # type: ignore[arg-type] # _parse made the types
     for setting in SETTINGS:
@@ -119,7 +187,7 @@ def _checked(values: Mapping[str, object]) -> Settings:
                 f"{setting.field} is {value!r}.",
                 f"It may be {', '.join(setting.choices[:-1])} or {setting.choices[-1]}.",
             )
-        if isinstance(value, int) and value < setting.least:
+        if isinstance(value, int | float) and not value >= setting.least:
             raise SettingsError(f"{setting.field} is {value}.", f"It must be {setting.least} or more.")
     kind, _, model = settings.embeddings.partition(":")
     if settings.embeddings not in {"static", "minilm", "none"} and not (kind == "ollama" and model):
@@ -152,7 +220,12 @@ def _from_file(file: Path) -> dict[str, object]:
         where = f"{table}.{key}" if table else key
         if (table, key) not in known:
             raise SettingsError(f"{where} in {file} is no setting.", "See docs/settings.md for all of them.")
-        values[known[table, key].field] = _typed(known[table, key], value, f"{where} in {file}")
+        setting = known[table, key]
+        if setting.secret:
+            raise SettingsError(
+                f"{where} stands in {file}.", f"Keys belong in no file that is shared: set {setting.variable} instead."
+            )
+        values[setting.field] = _typed(setting, value, f"{where} in {file}")
     return values
 
 
@@ -167,7 +240,9 @@ def _leaves(tree: Mapping[str, object]) -> list[tuple[str, str, object]]:
 
 
 def _typed(setting: _Setting, value: object, where: str) -> object:
-    default = Settings.__dataclass_fields__[setting.field].type
+    default = _kind_of(setting)
+    if default is float and type(value) is int:
+        return float(value)
     if default == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if default is Path and isinstance(value, str) and value:
@@ -178,7 +253,7 @@ def _typed(setting: _Setting, value: object, where: str) -> object:
 
 
 def _parse(setting: _Setting, text: str, where: str) -> object:
-    kind = Settings.__dataclass_fields__[setting.field].type
+    kind = _kind_of(setting)
     if kind is Path:
         return _typed(setting, text, where)
     if kind is bool:
@@ -189,11 +264,21 @@ def _parse(setting: _Setting, text: str, where: str) -> object:
         if not text.isdecimal():
             raise SettingsError(f"{where} is {text!r}.", "It must be a whole number.")
         return int(text)
+    if kind is float:
+        if not _NUMBER.fullmatch(text):
+            raise SettingsError(f"{where} is {text!r}.", "It must be a number.")
+        return float(text)
     if kind == tuple[str, ...]:
         return tuple(part for part in text.split(os.pathsep) if part)
     return text
 
 
+def _kind_of(setting: _Setting) -> object:
+    """The type of a setting's value, where there is one."""
+    kind: object = Settings.__dataclass_fields__[setting.field].type
+    return int if kind == int | None else kind
+
+
 def _kind(kind: object) -> str:
-    names = {int: "a whole number", bool: "true or false", str: "text", Path: "a path"}
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
     return next((words for known, words in names.items() if kind is known), "a list of texts")

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from hub import indexing, wiring
-from hub.config import Settings
+from hub.config import Settings, changed
 from hub.errors import HubError
 from indexer.errors import DataFolderError, IndexerError
 from indexer.files import check_root, read, scan
@@ -60,6 +60,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _folder(settings.data)
     yield _guarded("embeddings", lambda: _embeddings(settings))
     yield _guarded("language model", lambda: _language_model(settings))
+    if any(name.startswith("profile_") for name in changed(settings)) and settings.backend != "none":
+        yield _guarded("profile", lambda: _profile(settings))
     data = wiring.data_folder(settings)
     for workspace in data.workspaces():
         yield _guarded(f"workspace {workspace.name}", lambda w=workspace: _workspace(data, w, settings))  # type: ignore[misc]
@@ -207,6 +209,22 @@ def _language_model(settings: Settings) -> Finding:
         missing = "" if importlib.util.find_spec("xllamacpp") else "pip install 'code-knowledge-hub[embedded]', or "
         return Finding("language model", Grade.WARNING, "none: answers quote the evidence", f"{missing}start Ollama.")
     return Finding("language model", Grade.OK, f"{info.model} through {info.name}, {info.context_window} tokens")
+
+
+def _profile(settings: Settings) -> Finding:
+    """Whether all that the profile asks for is codehub's to apply."""
+    from hub.capacity.profile import Status, settle  # noqa: PLC0415 - for those who have set one
+
+    engine = wiring.engine(settings)
+    rows = settle(wiring.profile(settings), engine)
+    cannot = ", ".join(row.knob for row in rows if row.status is Status.UNSUPPORTED)
+    outside = ", ".join(row.knob for row in rows if row.status is Status.NEEDS_ENVIRONMENT)
+    parts = [f"{engine} cannot: {cannot}"] if cannot else []
+    parts += [f"to be set where {engine} is started: {outside}"] if outside else []
+    if not parts:
+        return Finding("profile", Grade.OK, f"all of it is applied to {engine}")
+    hint = "codehub profile shows how, and codehub profile --check what runs."
+    return Finding("profile", Grade.WARNING if cannot else Grade.OK, "; ".join(parts), hint)
 
 
 def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Finding:

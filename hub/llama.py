@@ -27,7 +27,7 @@ from llama_index.core.node_parser import MarkdownNodeParser, SentenceSplitter
 from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNode
 
-from hub.backends import refuse_overlong
+from hub.backends import refuse_overlong, refuse_unsupported
 from hub.errors import BackendError, BackendUnavailable, BrokenStream
 from hub.model import (
     Answer,
@@ -162,6 +162,7 @@ class LlamaBackend:
         model says so. Usage is the model's where it tells, else our count of the prompt and one token for each piece.
         """
         about = self._metadata()
+        refuse_unsupported(options, self.capabilities(), "llama-index")
         refuse_overlong(prompt.tokens + TEMPLATE_TOKENS, options.max_tokens, about.context_window)
         return self._written(prompt, options, about)
 

@@ -244,6 +244,15 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefixState:
+    """What an engine keeps of a prompt that it read, as it was put on disk or taken back from there."""
+
+    tokens: int
+    bytes: int
+    seconds: float  # that saving or restoring took, as the engine measured it
+
+
+@dataclass(frozen=True, slots=True)
 class BackendInfo:
     """What a backend is and how much it can take.
 
@@ -303,7 +312,7 @@ class Piece:
     text: str
 
 
-Event = Found | Reading | Piece
+Event = Found | Reading | Prefill | Piece
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hub.backends.embedded import EmbeddedBackend
 from hub.backends.evidence_only import EvidenceOnlyBackend
-from hub.backends.llama_server import LlamaServerBackend
 from hub.config import Settings
 from hub.errors import BackendError, BackendUnavailable, SettingsError, WorkspaceError
+from hub.fullload.loading import loader_of
+from hub.fullload.snapshots import Snapshots
 from hub.model import Backend
 from hub.service import AskOptions, Service
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import Embedder
+
+if TYPE_CHECKING:
+    from hub.capacity.profile import Engine, Profile
 
 
 def data_folder(settings: Settings) -> DataFolder:
@@ -24,11 +30,14 @@ def open_service(settings: Settings, workspace: str | None, folder: Path) -> Ite
     """A service over a workspace, reading beside whatever writes. Closes what it opened."""
     data = data_folder(settings)
     chosen = choose_workspace(data.workspaces(), workspace, folder)
+    loads = data.workspace_folder(chosen.name) / "full-loads"
     service = Service(
         Index.for_reading(data, chosen.name),
         lambda: embedders(settings),
         lambda: backend(settings),
         AskOptions(settings.prompt_tokens, settings.answer_tokens, settings.retrieval_adapt),
+        loader=cache(lambda model: loader_of(loads, model, data.owned)),
+        snapshots=cache(lambda: snapshots(settings)),
     )
     try:
         yield service
@@ -79,7 +88,13 @@ def backend(settings: Settings) -> Backend:
                 raise SettingsError(
                     "No llama-server is named.", "Set llama_server.url, for instance http://127.0.0.1:8080."
                 )
-            return LlamaServerBackend(settings.llama_server_url)
+            return _llama_server(settings)
+        case "openai":
+            if not settings.openai_url:
+                raise SettingsError(
+                    "No server of OpenAI's interface is named.", "Set openai.url, for instance http://127.0.0.1:8000."
+                )
+            return _openai(settings)
         case "embedded":
             return _embedded(settings)
         case "none":
@@ -90,12 +105,14 @@ def backend(settings: Settings) -> Backend:
 
 def _found(settings: Settings) -> Backend:
     if settings.llama_server_url:
-        return LlamaServerBackend(settings.llama_server_url)
+        return _llama_server(settings)
+    if settings.openai_url:
+        return _openai(settings)
     from hub.backends import ollama  # noqa: PLC0415 - as above
 
     model = ollama.find(settings.ollama_host, settings.ollama_model or None)
     if model is not None:
-        return ollama.OllamaBackend(settings.ollama_host, model, num_ctx=settings.ollama_context)
+        return _ollama_with(settings, model)
     try:
         return _embedded(settings)
     except BackendError:
@@ -108,9 +125,118 @@ def _ollama(settings: Settings) -> Backend:
     model = ollama.find(settings.ollama_host, settings.ollama_model or None)
     if model is None:
         raise BackendUnavailable(f"Ollama does not answer at {settings.ollama_host}.", "Start it with `ollama serve`.")
-    return ollama.OllamaBackend(settings.ollama_host, model, num_ctx=settings.ollama_context)
+    return _ollama_with(settings, model)
+
+
+def _ollama_with(settings: Settings, model: str) -> Backend:
+    from hub.backends import ollama  # noqa: PLC0415 - as above
+    from hub.capacity.profile import request_options  # noqa: PLC0415 - as above
+
+    wanted = profile(settings)
+    return ollama.OllamaBackend(
+        settings.ollama_host,
+        model,
+        num_ctx=wanted.context or settings.ollama_context,
+        load_options=request_options(wanted),
+        keep_alive_s=wanted.keep_alive_s,
+    )
+
+
+def _llama_server(settings: Settings) -> Backend:
+    from hub.backends.llama_server import LlamaServerBackend  # noqa: PLC0415 - for those who ask a model
+
+    return LlamaServerBackend(settings.llama_server_url, api_key=settings.llama_server_key)
+
+
+def _openai(settings: Settings) -> Backend:
+    from hub.backends.openai_compatible import OpenAiCompatibleBackend  # noqa: PLC0415 - for those who ask a model
+
+    return OpenAiCompatibleBackend(
+        settings.openai_url,
+        settings.openai_model,
+        api_key=settings.openai_key,
+        context_window=settings.profile_context,
+    )
 
 
 def _embedded(settings: Settings) -> Backend:
+    from hub.backends.embedded import EmbeddedBackend  # noqa: PLC0415 - for those who ask a model
+
     model = Path(settings.embedded_model).expanduser() if settings.embedded_model else None
-    return EmbeddedBackend(model)
+    kept = snapshots(replace(settings, backend="embedded"))
+    return EmbeddedBackend(model, profile=profile(settings), slots_folder=kept.folder if kept else None)
+
+
+def snapshots(settings: Settings) -> Snapshots | None:
+    """Where states of prompts lie that engines have read; None where none are kept. Raises SnapshotError.
+
+    A llama.cpp server of the user's own writes into the folder that it was started with, so it has to be named.
+    """
+    folder = Path(settings.profile_slots_folder).expanduser() if settings.profile_slots_folder else None
+    elsewhere = settings.backend in {"auto", "llama-server"} and settings.llama_server_url
+    if settings.snapshots_gigabytes == 0 or (elsewhere and folder is None):
+        return None
+    return Snapshots(folder or settings.data / "prefixes", settings.snapshots_gigabytes << 30)
+
+
+def engine(settings: Settings) -> "Engine":
+    """What the settings make run the model; with ``auto``, what is there. Raises SettingsError where it is nothing."""
+    from hub.capacity.profile import Engine  # noqa: PLC0415 - for those who ask a model
+
+    match settings.backend:
+        case "none":
+            raise SettingsError("The backend is none, so no engine is set up.", "Name one with --engine.")
+        case "openai":
+            return Engine.VLLM
+        case "auto":
+            return _engine_found(settings)
+        case _:
+            return Engine(settings.backend)
+
+
+def _engine_found(settings: Settings) -> "Engine":
+    from hub.capacity.profile import Engine  # noqa: PLC0415 - for those who ask a model
+
+    if settings.llama_server_url:
+        return Engine.LLAMA_SERVER
+    if settings.openai_url:
+        return Engine.VLLM
+    from hub.backends import ollama  # noqa: PLC0415 - as above
+
+    found = ollama.find(settings.ollama_host, settings.ollama_model or None)
+    return Engine.EMBEDDED if found is None else Engine.OLLAMA
+
+
+def profile(settings: Settings) -> "Profile":
+    """How the model is to be run. Raises SettingsError where the knobs contradict."""
+    from hub.capacity.model import KvType  # noqa: PLC0415 - for those who ask a model
+    from hub.capacity.profile import KvPlacement, Numa, Profile, Switch  # noqa: PLC0415 - as above
+    from hub.capacity.profile.knobs import read_cpus, read_experts, read_keep_alive  # noqa: PLC0415 - as above
+
+    def kind(text: str) -> KvType | None:
+        return None if text == "auto" else KvType(text)
+
+    return Profile(
+        context=settings.profile_context,
+        k_type=kind(settings.profile_k_type),
+        v_type=kind(settings.profile_v_type),
+        flash_attention=Switch(settings.profile_flash_attention),
+        kv_placement=KvPlacement(settings.profile_kv_placement),
+        gpu_layers=settings.profile_gpu_layers,
+        ram_experts=read_experts(settings.profile_ram_experts),
+        vram_margin_mib=settings.profile_vram_margin_mib,
+        prefill_chunk=settings.profile_prefill_chunk,
+        threads=settings.profile_threads,
+        cpus=read_cpus(settings.profile_cpus),
+        cpu_strict=settings.profile_cpu_strict,
+        numa=Numa(settings.profile_numa),
+        yarn_factor=settings.profile_yarn_factor,
+        yarn_original=settings.profile_yarn_original,
+        swa_full=settings.profile_swa_full,
+        ram_cache_mib=settings.profile_ram_cache_mib,
+        chunk_reuse=settings.profile_chunk_reuse,
+        checkpoints=settings.profile_checkpoints,
+        slots_folder=str(Path(settings.profile_slots_folder).expanduser()) if settings.profile_slots_folder else "",
+        parallel=settings.profile_parallel,
+        keep_alive_s=read_keep_alive(settings.profile_keep_alive),
+    )

@@ -1,31 +1,39 @@
 import itertools
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hub.backends import vocabulary
 from hub.backends.ollama import (
-    EMBED_BATCH,
-    EMBED_TIMEOUT_S,
     TEMPLATE_TOKENS,
     OllamaBackend,
     OllamaEmbedder,
+    Resident,
     find,
     installed_models,
+    model_facts,
+    preload,
+    residency,
+    unload,
 )
+from hub.backends.ollama.embedding import EMBED_BATCH, EMBED_TIMEOUT_S
 from hub.errors import (
     BackendBusy,
     BackendError,
     BackendUnavailable,
     BrokenStream,
+    ModelFileError,
     ModelMissing,
     PromptTooLong,
+    UnsupportedRequest,
 )
-from hub.model import Completion, GenerationOptions, Prompt
+from hub.model import Completion, Counting, GenerationOptions, Prompt, Timings
 from indexer.errors import EmbedderError
 from tests.support.fake_ollama import (
     Answer,
@@ -38,6 +46,7 @@ from tests.support.fake_ollama import (
     exceeds,
     last_line,
 )
+from tests.support.vocabularies import made_vocabulary
 
 MODEL = "qwen2.5-coder:7b"
 EVIDENCE = "int add(int first, int second) { return first + second; }\n" * 40
@@ -85,11 +94,14 @@ def check_chat_fails(fake: FakeOllama, answer: Answer, kind: type[BackendError],
 # Laws
 
 
+NOWHERE = OllamaBackend("http://127.0.0.1:9", MODEL)
+
+
 @given(first=st.text(), second=st.text())
 def test_a_longer_text_never_counts_fewer_tokens_and_parts_never_count_less_than_the_whole(
     first: str, second: str
 ) -> None:
-    backend = OllamaBackend("http://127.0.0.1:9", MODEL)
+    backend = NOWHERE
     whole, parts = backend.count_tokens(first + second), (backend.count_tokens(first), backend.count_tokens(second))
     assert max(parts) <= whole <= sum(parts)
     assert (whole == 0) == (first + second == "")
@@ -339,6 +351,228 @@ def test_a_silent_ollama_breaks_the_answer_when_the_time_is_up(fake: FakeOllama)
     assert "in time" in caught.value.message
 
 
+# What may be asked for
+
+
+def test_wishes_are_sent_in_ollamas_words(fake: FakeOllama) -> None:
+    schema = {"type": "object", "properties": {"two": {"type": "integer"}}}
+    wishes = GenerationOptions(max_tokens=8, json_schema=json.dumps(schema), logprobs=2, keep_alive_s=-1)
+    *_, end = OllamaBackend(fake.url, MODEL).stream(prompt(), wishes)
+    (body,) = fake.bodies("/api/chat")
+    assert (body["format"], body["logprobs"], body["top_logprobs"], body["keep_alive"]) == (schema, True, 2, -1)
+    assert isinstance(end, Completion)
+    assert json.loads(end.text) == {"two": 1}
+    assert [token.token for token in end.logprobs] == [end.text]
+    ask(OllamaBackend(fake.url, MODEL))
+    assert not {"format", "logprobs", "top_logprobs", "keep_alive"} & fake.bodies("/api/chat")[1].keys()
+
+
+@pytest.mark.parametrize(
+    ("version", "tells"),
+    [("0.12.10", False), ("0.12.11", True), ("0.13.0", True), ("0.0.0", True), ("1.0.0-rc1", True), ("x", True)],
+)
+def test_an_ollama_too_old_to_tell_probabilities_is_not_asked_for_them(
+    fake: FakeOllama, version: str, tells: bool
+) -> None:
+    fake.version = version
+    backend = OllamaBackend(fake.url, MODEL)
+    assert backend.capabilities().logprobs is tells
+    if not tells:
+        with pytest.raises(UnsupportedRequest):
+            backend.stream(prompt(), GenerationOptions(logprobs=0))
+        assert fake.bodies("/api/chat") == []
+
+
+def test_probabilities_that_do_not_come_are_an_error(fake: FakeOllama) -> None:
+    fake.chat = lambda _: Lines([chat_line("Yes."), last_line(900, 1)])
+    with pytest.raises(UnsupportedRequest):
+        list(OllamaBackend(fake.url, MODEL).stream(prompt(), GenerationOptions(logprobs=0)))
+
+
+def test_probabilities_of_thoughts_are_left_out(fake: FakeOllama) -> None:
+    thought = {"token": "Hm", "logprob": -2.0, "bytes": [72, 109]}
+    said = {"token": "Yes.", "logprob": -0.5, "bytes": [89, 101, 115, 46]}
+    fake.chat = lambda _: Lines(
+        [chat_line("", logprobs=[thought]), chat_line("Yes.", logprobs=[said]), last_line(900, 2)]
+    )
+    *_, end = OllamaBackend(fake.url, MODEL).stream(prompt(), GenerationOptions(logprobs=0))
+    assert isinstance(end, Completion)
+    assert [(token.token, token.logprob) for token in end.logprobs] == [("Yes.", -0.5)]
+
+
+@pytest.mark.parametrize(
+    "said", ["invalid JSON schema in format", '"x" does not support chat', "failed to parse grammar"]
+)
+def test_what_ollama_cannot_do_is_told_as_that(fake: FakeOllama, said: str) -> None:
+    check_chat_fails(fake, Refusal(400, error_body(said)), UnsupportedRequest, said)
+    check_chat_fails(fake, Refusal(500, error_body(said)), UnsupportedRequest, said)
+
+
+def test_the_times_are_the_engines_own_in_seconds(fake: FakeOllama) -> None:
+    durations = {"load_duration": 1_500_000_000, "prompt_eval_duration": 250_000_000, "eval_duration": "much"}
+    counts = {"prompt_eval_count": 900, "eval_count": 1}
+    fake.chat = lambda _: Lines([chat_line("Yes.", done=True, **counts, **durations)])
+    assert ask(OllamaBackend(fake.url, MODEL))[1].timings == Timings(1.5, 0.25, 0.0)
+
+
+# Counting by the model's vocabulary
+
+
+VOCABULARY = {**made_vocabulary(), "tokenizer.ggml.pre": "qwen2"}
+COUNT = vocabulary.read(VOCABULARY)
+
+
+@pytest.fixture
+def with_vocabulary(fake: FakeOllama) -> FakeOllama:
+    """An Ollama whose model tells a vocabulary and reads as many tokens, and a template of nine."""
+    fake.models = (FakeModel(MODEL, facts=VOCABULARY),)
+    fake.chat = lambda body: Lines([chat_line("Yes."), last_line(9 + counted(body), 1)])
+    return fake
+
+
+def counted(body: Mapping[str, Any]) -> int:
+    assert COUNT is not None
+    return sum(COUNT.count(message["content"]) for message in body["messages"])
+
+
+def test_a_vocabulary_that_ollama_tells_counts_exactly(with_vocabulary: FakeOllama) -> None:
+    backend = OllamaBackend(with_vocabulary.url, MODEL)
+    assert backend.capabilities().counting is Counting.EXACT
+    assert COUNT is not None
+    assert backend.count_tokens(EVIDENCE) == COUNT.count(EVIDENCE)
+    ask(backend)
+    ask(backend)
+    assert backend.capabilities().counting is Counting.EXACT
+    assert [body["verbose"] for body in with_vocabulary.bodies("/api/show")] == [False, True]
+
+
+def test_once_the_template_is_known_no_room_is_kept_for_it(with_vocabulary: FakeOllama) -> None:
+    backend = OllamaBackend(with_vocabulary.url, MODEL, num_ctx=1000)
+    word = next(word for word in ("a", "b") if backend.count_tokens(f" {word}" * 100) == 100)
+    asked = [prompt(user=f" {word}" * size, system="") for size in (1000 - 64 - 9, 1000 - 64 - 8)]
+    with pytest.raises(PromptTooLong):
+        backend.stream(asked[0], OPTIONS)
+    ask(backend, prompt(user="small", system=""))
+    assert ask(backend, asked[0])[1].usage.prompt == 1000 - 64
+    with pytest.raises(PromptTooLong):
+        backend.stream(asked[1], OPTIONS)
+
+
+@pytest.mark.parametrize("added", [-17, TEMPLATE_TOKENS + 1])
+def test_a_count_that_is_not_what_is_read_is_given_up(with_vocabulary: FakeOllama, added: int) -> None:
+    with_vocabulary.chat = lambda body: Lines([chat_line("Yes."), last_line(added + counted(body), 1)])
+    backend = OllamaBackend(with_vocabulary.url, MODEL)
+    assert backend.capabilities().counting is Counting.EXACT
+    ask(backend, prompt("((((((()))))))" * 200, system=""))
+    assert backend.capabilities().counting is Counting.BOUND
+    assert backend.count_tokens("a" * 22) >= 10
+
+
+def test_a_few_tokens_less_than_an_exact_count_break_the_answer(with_vocabulary: FakeOllama) -> None:
+    backend = OllamaBackend(with_vocabulary.url, MODEL)
+    ask(backend)
+    ask(backend)
+    with_vocabulary.chat = lambda body: Lines([chat_line("Yes."), last_line(counted(body) - 17, 1)])
+    with pytest.raises(BrokenStream) as caught:
+        ask(backend)
+    assert "shortened prompt" in caught.value.message
+
+
+def test_marks_of_the_template_in_a_text_prove_nothing(with_vocabulary: FakeOllama) -> None:
+    with_vocabulary.chat = lambda body: Lines([chat_line("Yes."), last_line(counted(body) - 80, 1)])
+    backend = OllamaBackend(with_vocabulary.url, MODEL)
+    backend.capabilities()
+    ask(backend, prompt(EVIDENCE + "<|end|>" * 40))
+    assert backend.capabilities().counting is Counting.EXACT
+
+
+def test_a_count_never_fails_and_becomes_exact_when_ollama_is_back() -> None:
+    with FakeOllama((FakeModel(MODEL, facts=VOCABULARY),)) as fake:
+        url = fake.url
+    backend = OllamaBackend(url, MODEL)
+    estimate = backend.count_tokens(EVIDENCE)
+    assert estimate == backend.count_tokens(EVIDENCE)
+    backend._server.address = unused_address()
+    with FakeOllama((FakeModel(MODEL, facts=VOCABULARY),)) as fake:
+        backend._server.close()
+        backend._server.address = fake.url
+        backend.info()
+        assert COUNT is not None
+        assert backend.count_tokens(EVIDENCE) == COUNT.count(EVIDENCE) != estimate
+
+
+def test_a_text_counted_before_is_not_counted_again(with_vocabulary: FakeOllama, monkeypatch: Any) -> None:
+    backend = OllamaBackend(with_vocabulary.url, MODEL)
+    once = backend.count_tokens(EVIDENCE)
+    assert backend._vocabulary is not None
+    monkeypatch.setattr(backend._vocabulary, "count", lambda _: pytest.fail("counted again"))
+    assert backend.count_tokens(EVIDENCE) == once
+
+
+# What is in memory, and of what it is made
+
+
+def test_models_are_loaded_seen_and_let_go_of(fake: FakeOllama) -> None:
+    assert residency(fake.url) == ()
+    preload(fake.url, MODEL, 8192, keep_alive_s=60)
+    assert residency(fake.url) == (Resident(MODEL, 5 * 10**9, 4 * 10**9, 8192, "2026-11-22T21:53:40.981013258Z"),)
+    assert fake.bodies("/api/chat")[0]["keep_alive"] == 60
+    unload(fake.url, MODEL)
+    assert residency(fake.url) == ()
+    with pytest.raises(ModelMissing):
+        preload(fake.url, "absent", 8192)
+
+
+def test_another_window_than_the_loaded_one_is_told_before_it_loads_anew(fake: FakeOllama) -> None:
+    backend = OllamaBackend(fake.url, MODEL, num_ctx=8192)
+    assert "does not hold" in backend.reload_ahead()
+    preload(fake.url, MODEL, 4096)
+    assert "4096 tokens and is asked for 8192" in backend.reload_ahead()
+    ask(backend)
+    assert backend.reload_ahead() == ""
+    ask(backend)
+    assert fake.loads == [(MODEL, 4096), (MODEL, 8192)]
+
+
+def test_a_backend_loads_its_model_as_its_requests_want_it(fake: FakeOllama) -> None:
+    backend = OllamaBackend(fake.url, MODEL, num_ctx=8192, load_options={"num_gpu": 7}, keep_alive_s=30)
+    backend.preload()
+    assert backend.reload_ahead() == ""
+    ask(backend)
+    first, second = fake.bodies("/api/chat")
+    assert fake.loads == [(MODEL, 8192)]
+    assert first["options"] == {"num_ctx": 8192, "num_gpu": 7}
+    assert first["options"].items() <= second["options"].items()
+    assert [(body["keep_alive"], body["truncate"], body["shift"]) for body in (first, second)] == [
+        (30, False, False)
+    ] * 2
+
+
+def test_a_models_facts_are_its_metadata_and_matrices(fake: FakeOllama) -> None:
+    fake.models = (FakeModel(MODEL, facts=VOCABULARY),)
+    metadata, (embedding,) = model_facts(fake.url, MODEL)
+    assert metadata["qwen2.context_length"] == 32_768
+    assert metadata["tokenizer.ggml.tokens"] == VOCABULARY["tokenizer.ggml.tokens"]
+    assert (embedding.name, embedding.shape, embedding.type) == ("token_embd.weight", (576, 49_152), "Q8_0")
+    assert embedding.bytes == 576 * 49_152 // 32 * 34
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind"),
+    [
+        ({}, BrokenStream),
+        ({"model_info": {}, "tensors": [{"name": "a"}]}, BrokenStream),
+        ({"model_info": {}, "tensors": [{"name": "a", "type": "Q9_X", "shape": [32]}]}, ModelFileError),
+        ({"model_info": {}, "tensors": [{"name": "a", "type": "F32", "shape": []}]}, ModelFileError),
+    ],
+    ids=["nothing", "half a matrix", "an unknown type", "no shape"],
+)
+def test_facts_that_make_no_sense_are_told(fake: FakeOllama, shown: dict[str, Any], kind: type[Exception]) -> None:
+    fake.show = shown
+    with pytest.raises(kind):
+        model_facts(fake.url, MODEL)
+
+
 # Finding a model
 
 
@@ -528,4 +762,4 @@ def test_a_bad_answer_is_an_embedder_error(embedding_fake: FakeOllama, answer: A
 
 def test_embedding_waits_as_long_as_a_model_takes_to_load(embedding_fake: FakeOllama) -> None:
     embedder = OllamaEmbedder(embedding_fake.url, "bge-m3")
-    assert embedder._client._client.timeout.read == EMBED_TIMEOUT_S
+    assert embedder._server._client()._client.timeout.read == EMBED_TIMEOUT_S

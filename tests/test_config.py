@@ -7,6 +7,7 @@ import platformdirs
 import pytest
 
 from hub.backends import ollama
+from hub.backends.ollama.server import Server
 from hub.config import SETTINGS, SETTINGS_FILE, Settings, _Setting, load
 from hub.errors import BackendUnavailable, SettingsError
 
@@ -48,6 +49,10 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "ollama_model": ('"coder"', "coder", "coder"),
     "ollama_context": ("8_192", "8192", 8192),
     "llama_server_url": ('"http://gpu:8080"', "http://gpu:8080", "http://gpu:8080"),
+    "llama_server_key": ("", "secret", "secret"),
+    "openai_url": ('"http://gpu:8000/v1"', "http://gpu:8000/v1", "http://gpu:8000/v1"),
+    "openai_model": ('"qwen"', "qwen", "qwen"),
+    "openai_key": ("", "secret", "secret"),
     "embedded_model": ('"m.gguf"', "m.gguf", "m.gguf"),
     "embeddings": ('"ollama:nomic"', "ollama:nomic", "ollama:nomic"),
     "prompt_tokens": ("9000", "9000", 9000),
@@ -64,6 +69,29 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "compiler_seconds": ("7", "7", 7),
     "compiler_megabytes": ("512", "512", 512),
     "retrieval_adapt": ("false", "0", False),
+    "profile_context": ("131_072", "131072", 131_072),
+    "profile_k_type": ('"q8_0"', "q8_0", "q8_0"),
+    "profile_v_type": ('"bf16"', "bf16", "bf16"),
+    "profile_flash_attention": ('"on"', "on", "on"),
+    "profile_kv_placement": ('"ram"', "ram", "ram"),
+    "profile_gpu_layers": ("0", "0", 0),
+    "profile_ram_experts": ('"fit"', "fit", "fit"),
+    "profile_vram_margin_mib": ("512", "512", 512),
+    "profile_prefill_chunk": ("1024", "1024", 1024),
+    "profile_threads": ("8", "8", 8),
+    "profile_cpus": ('"0-3"', "0-3", "0-3"),
+    "profile_cpu_strict": ("true", "true", True),
+    "profile_numa": ('"isolate"', "isolate", "isolate"),
+    "profile_yarn_factor": ("2.5", "2.5", 2.5),
+    "profile_yarn_original": ("4096", "4096", 4096),
+    "profile_swa_full": ("true", "1", True),
+    "profile_ram_cache_mib": ("0", "0", 0),
+    "profile_chunk_reuse": ("256", "256", 256),
+    "profile_checkpoints": ("8", "8", 8),
+    "profile_slots_folder": ('"/srv/slots"', "/srv/slots", "/srv/slots"),
+    "profile_parallel": ("2", "2", 2),
+    "profile_keep_alive": ('"30m"', "30m", "30m"),
+    "snapshots_gigabytes": ("8", "8", 8),
 }
 
 
@@ -76,10 +104,21 @@ def test_every_setting_stands_in_one_row() -> None:
 def test_a_setting_can_be_given_in_the_file_and_as_a_variable(row: _Setting, tmp_path: Path) -> None:
     in_file, in_variable, meant = VALUES[row.field]
     heading = f"[{row.table}]\n" if row.table else ""
-    from_file = load({}, {}, written(tmp_path, f"{heading}{row.key} = {in_file}\n"))
     from_variable = load({}, {row.variable: in_variable}, tmp_path.parent)
-    assert getattr(from_file, row.field) == getattr(from_variable, row.field) == meant
+    assert getattr(from_variable, row.field) == meant
+    if not row.secret:
+        from_file = load({}, {}, written(tmp_path, f"{heading}{row.key} = {in_file}\n"))
+        assert getattr(from_file, row.field) == meant
     assert meant != getattr(load({}, {}, tmp_path.parent), row.field)
+
+
+@pytest.mark.parametrize("row", [row for row in SETTINGS if row.secret], ids=lambda row: row.field)
+def test_a_key_is_not_taken_from_a_file_and_shown_nowhere(row: _Setting, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="stands in") as refusal:
+        load({}, {}, written(tmp_path, f"[{row.table}]\n{row.key} = 'open sesame'\n"))
+    assert row.variable in refusal.value.hint
+    assert "sesame" not in refusal.value.message + refusal.value.hint
+    assert "sesame" not in repr(load({}, {row.variable: "open sesame"}, tmp_path.parent))
 
 
 @pytest.mark.parametrize(
@@ -121,9 +160,15 @@ def test_an_unknown_variable_is_an_error_that_lists_the_known() -> None:
         ("backend = 1", "It must be text."),
         ("data = 1", "It must be a path."),
         ("data = ''", "It must be a path."),
-        ("backend = 'gpt'", "It may be auto, ollama, embedded, llama-server or none."),
+        ("backend = 'gpt'", "It may be auto, ollama, embedded, llama-server, openai or none."),
         ("embeddings = 'ollama:'", "It may be static, minilm, ollama:MODEL or none."),
         ("embeddings = 'ollama'", "It may be static, minilm, ollama:MODEL or none."),
+        ("[profile]\nyarn_factor = 0.5", "It must be 1 or more."),
+        ("[profile]\nyarn_factor = nan", "It must be 1 or more."),
+        ("[profile]\nyarn_factor = 'x'", "It must be a number."),
+        ("[profile]\ngpu_layers = -1", "It must be 0 or more."),
+        ("[profile]\ngpu_layers = 1.5", "It must be a whole number."),
+        ("[profile]\nflash_attention = 'yes'", "It may be auto, on or off."),
         ("embeddings = 'bert'", "It may be static, minilm, ollama:MODEL or none."),
     ],
 )
@@ -142,7 +187,10 @@ def test_a_value_of_the_wrong_kind_in_the_file_is_told_what_it_must_be(text: str
         ("CODEHUB_ANSWER_TOKENS", "0", "It must be 1 or more."),
         ("CODEHUB_INDEX_GENERATED", "maybe", "It must be true or false."),
         ("CODEHUB_DATA", "", "It must be a path."),
-        ("CODEHUB_BACKEND", "", "It may be auto, ollama, embedded, llama-server or none."),
+        ("CODEHUB_PROFILE_GPU_LAYERS", "all", "It must be a whole number."),
+        ("CODEHUB_PROFILE_YARN_FACTOR", "-2", "It must be a number."),
+        ("CODEHUB_PROFILE_YARN_FACTOR", "inf", "It must be a number."),
+        ("CODEHUB_BACKEND", "", "It may be auto, ollama, embedded, llama-server, openai or none."),
     ],
 )
 def test_a_value_of_the_wrong_kind_in_a_variable_is_told_what_it_must_be(variable: str, text: str, hint: str) -> None:
@@ -199,7 +247,7 @@ def test_a_home_folder_is_expanded(tmp_path: Path) -> None:
     ],
 )
 def test_ollamas_own_variable_is_understood_in_all_its_forms(host: str, address: str, tmp_path: Path) -> None:
-    assert ollama._address(load({}, {"OLLAMA_HOST": host}, tmp_path).ollama_host) == address
+    assert Server(load({}, {"OLLAMA_HOST": host}, tmp_path).ollama_host).address == address
 
 
 def test_our_own_settings_go_before_ollamas_variable(tmp_path: Path) -> None:
@@ -222,6 +270,6 @@ def test_every_setting_stands_in_the_page_of_settings_with_its_default() -> None
     assert rows.keys() == {setting.variable for setting in SETTINGS}
     for setting in SETTINGS:
         default = getattr(Settings(data=Path()), setting.field)
-        if default not in (Path(), "", 0, ()):
+        if default not in (Path(), "", 0, (), None):
             shown = str(default).lower() if isinstance(default, bool) else str(default)
             assert shown in rows[setting.variable], setting.field

@@ -5,7 +5,7 @@ It exists so that no caller needs a special case, and so that nothing is ever in
 
 from collections.abc import Iterator
 
-from hub.backends import refuse_overlong
+from hub.backends import refuse_overlong, refuse_unsupported
 from hub.model import BackendInfo, Capabilities, Completion, GenerationOptions, Prompt, Streamed, Usage
 
 # Tokens. As much evidence as a person reads at once: about 500 lines of code. Sensible range 2,000 to 32,000.
@@ -31,7 +31,8 @@ class EvidenceOnlyBackend:
         return Capabilities()
 
     def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
-        """Yields one empty Completion. Raises PromptTooLong as a model would, so that budgets mean the same."""
+        """Yields one empty Completion. Raises PromptTooLong and UnsupportedRequest as a model would."""
+        refuse_unsupported(options, self.capabilities(), "evidence only")
         refuse_overlong(prompt.tokens, options.max_tokens, CONTEXT_WINDOW)
         return (
             end for end in (Completion(text="", usage=Usage()),)

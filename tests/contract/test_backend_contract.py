@@ -1,18 +1,19 @@
-"""What every Backend promises, asked of each: Ollama's by a fake server, llama.cpp's by the real one."""
+"""What every Backend promises, asked of each: Ollama's, vLLM's and LM Studio's by servers that behave as theirs do,
+llama.cpp's by the real one.
+"""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from hub.backends.embedded import EmbeddedBackend
-from hub.backends.evidence_only import EvidenceOnlyBackend
-from hub.backends.ollama import OllamaBackend
-from hub.errors import BackendUnavailable, PromptTooLong
-from hub.model import Backend, Completion, GenerationOptions, Prompt
-from tests.support.fake_ollama import FakeOllama
+from hub.errors import PromptTooLong, UnsupportedRequest
+from hub.model import Backend, Completion, Counting, GenerationOptions, Prefill, Prompt
+from tests.contract.backends import MAKERS, SMALL_WINDOW, WINDOW, Made
 
 ANSWER_TOKENS = 16
 OPTIONS = GenerationOptions(max_tokens=ANSWER_TOKENS, timeout_s=60)
@@ -26,30 +27,22 @@ SOURCE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def embedded() -> Iterator[EmbeddedBackend]:
-    try:
-        backend = EmbeddedBackend()
-    except BackendUnavailable as missing:
-        pytest.skip(f"needs the embedded llama.cpp: {missing.message}")
-    yield backend
-    backend.close()
+@pytest.fixture(scope="module", params=MAKERS)
+def made(request: pytest.FixtureRequest) -> Iterator[Made]:
+    with MAKERS[request.param](WINDOW) as made:
+        yield made
 
 
-@pytest.fixture(params=["ollama", "llama.cpp", "embedded", "evidence only"])
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    match request.param:
-        case "ollama":
-            with FakeOllama() as fake:
-                ollama = OllamaBackend(fake.url, "qwen2.5-coder:7b")
-                yield ollama
-                ollama.close()
-        case "llama.cpp":
-            yield request.getfixturevalue("embedded")._client()
-        case "embedded":
-            yield request.getfixturevalue("embedded")
-        case _:
-            yield EvidenceOnlyBackend()
+@pytest.fixture(scope="module", params=MAKERS)
+def small(request: pytest.FixtureRequest) -> Iterator[Made]:
+    """The same with a window that can be filled soon."""
+    with MAKERS[request.param](SMALL_WINDOW) as made:
+        yield made
+
+
+@pytest.fixture
+def backend(made: Made) -> Backend:
+    return made.backend
 
 
 def prompt(backend: Backend, user: str) -> Prompt:
@@ -115,7 +108,7 @@ def test_an_answer_left_half_way_does_not_spoil_the_next(backend: Backend) -> No
 def test_a_prompt_too_long_is_refused_and_changes_nothing(backend: Backend) -> None:
     before = answer(backend, question(backend))[0]
     count = backend.count_tokens("".join(SOURCE))
-    copies = backend.info().context_window // backend.count_tokens("".join(SOURCE)) + 2
+    copies = backend.info().context_window // count + 2
     with pytest.raises(PromptTooLong) as refused:
         list(backend.stream(prompt(backend, "".join(SOURCE) * copies), OPTIONS))
     assert str(backend.info().context_window) in refused.value.message
@@ -150,3 +143,132 @@ def test_two_questions_at_once_both_get_their_answer(backend: Backend) -> None:
     with ThreadPoolExecutor(2) as pool:
         together = [text for text, _ in pool.map(lambda asked: answer(backend, asked), questions)]
     assert together == alone
+
+
+# What is claimed works, and what is not claimed is refused
+
+SCHEMA = json.dumps({"type": "object", "properties": {"two": {"type": "integer"}}, "required": ["two"]})
+WISHES = {
+    "logprobs": replace(OPTIONS, logprobs=3),
+    "json_schema": replace(OPTIONS, json_schema=SCHEMA, max_tokens=64),
+    "progress": replace(OPTIONS, progress=True),
+    "keep_alive": replace(OPTIONS, keep_alive_s=60.0),
+}
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_what_is_not_claimed_is_refused_before_anything_is_sent(made: Made, wish: str) -> None:
+    if getattr(made.backend.capabilities(), wish):
+        pytest.skip("it is claimed")
+    sent = made.sent() if made.sent else 0
+    with pytest.raises(UnsupportedRequest) as refused:
+        made.backend.stream(question(made.backend), WISHES[wish])
+    assert refused.value.hint
+    assert (made.sent() if made.sent else 0) == sent
+
+
+def test_the_probabilities_of_tokens_join_to_the_answer(backend: Backend) -> None:
+    if not backend.capabilities().logprobs:
+        pytest.skip("it is not claimed")
+    for alternatives in (0, 3):
+        *_, end = backend.stream(question(backend), replace(OPTIONS, logprobs=alternatives))
+        assert isinstance(end, Completion)
+        assert end.text
+        assert "".join(token.token for token in end.logprobs) == end.text
+        assert all(token.logprob <= 0 and len(token.alternatives) <= alternatives for token in end.logprobs)
+        assert any(token.alternatives for token in end.logprobs) == (alternatives > 0)
+    assert not answer(backend, question(backend))[1].logprobs
+
+
+def test_an_answer_by_a_schema_follows_it(backend: Backend) -> None:
+    if not backend.capabilities().json_schema:
+        pytest.skip("it is not claimed")
+    *_, end = backend.stream(question(backend), WISHES["json_schema"])
+    assert isinstance(end, Completion)
+    if end.finish == "stop":
+        assert isinstance(json.loads(end.text)["two"], int)
+    else:
+        assert end.text.lstrip().startswith("{")
+
+
+def test_what_makes_no_sense_is_refused(backend: Backend) -> None:
+    can = backend.capabilities()
+    nonsense = [replace(OPTIONS, json_schema="{")] * can.json_schema + [replace(OPTIONS, logprobs=21)] * can.logprobs
+    for options in nonsense:
+        with pytest.raises(UnsupportedRequest):
+            backend.stream(question(backend), options)
+
+
+def test_progress_grows_to_the_size_of_the_prompt_and_comes_first(backend: Backend) -> None:
+    if not backend.capabilities().progress:
+        pytest.skip("it is not claimed")
+    other = prompt(backend, "Who reads this?\n" + "".join(SOURCE))
+    *told, end = backend.stream(other, WISHES["progress"])
+    steps = [step for step in told if isinstance(step, Prefill)]
+    assert isinstance(end, Completion)
+    assert steps
+    assert told[: len(steps)] == steps
+    assert all(fewer.read < more.read for fewer, more in pairwise(steps))
+    assert {step.total for step in steps} == {end.usage.prompt}
+    assert steps[-1].read == end.usage.prompt
+
+
+def test_a_model_can_be_kept_for_a_time(backend: Backend) -> None:
+    if not backend.capabilities().keep_alive:
+        pytest.skip("it is not claimed")
+    assert isinstance(list(backend.stream(question(backend), WISHES["keep_alive"]))[-1], Completion)
+
+
+def test_a_prompt_asked_again_is_taken_from_the_cache(backend: Backend) -> None:
+    if not backend.capabilities().cached_tokens:
+        pytest.skip("it is not claimed")
+    answer(backend, question(backend))
+    usage = answer(backend, question(backend))[1].usage
+    assert usage.cached is not None
+    assert usage.prompt * 0.9 < usage.cached <= usage.prompt
+
+
+def test_capabilities_stay_the_same(backend: Backend) -> None:
+    assert backend.capabilities() == backend.capabilities()
+
+
+# The law of truncation
+
+
+def fitting(made: Made, tokens: int) -> str:
+    """A text of about so many tokens by the backend's own count."""
+    rate = made.backend.count_tokens(" word" * 1000) / 1000
+    return " word" * round(tokens / rate)
+
+
+def whole_or_refused(made: Made, asked: Prompt) -> int:
+    """1 if the prompt was refused, 0 if it was read in full; fails for an answer from less of it."""
+    least = made.true_tokens(asked.system) + made.true_tokens(asked.user)
+    sent = made.sent() if made.sent else 0
+    try:
+        *_, end = made.backend.stream(asked, replace(OPTIONS, max_tokens=4))
+    except PromptTooLong:
+        assert (made.sent() if made.sent else 0) == sent
+        return 1
+    assert isinstance(end, Completion)
+    assert end.usage.prompt >= least
+    return 0
+
+
+def test_no_answer_is_made_from_less_than_the_prompt(small: Made) -> None:
+    if not has_a_model(small.backend):
+        pytest.skip("writes nothing")
+    window = small.backend.info().context_window
+    texts = [fitting(small, tokens) for tokens in (*range(window - 145, window + 41, 23), 2 * window)]
+    asked = [Prompt("", text, (), (), stated) for text in texts for stated in (small.backend.count_tokens(text), 1)]
+    outcomes = [whole_or_refused(small, prompt) for prompt in asked]
+    assert {0, 1} <= set(outcomes)
+    assert outcomes == sorted(outcomes)
+
+
+def test_an_exact_count_wastes_no_more_of_the_window_than_a_template_takes(small: Made) -> None:
+    if small.backend.capabilities().counting is not Counting.EXACT:
+        pytest.skip("it only bounds")
+    window = small.backend.info().context_window
+    text = fitting(small, window - 4 - 160)
+    assert not whole_or_refused(small, Prompt("", text, (), (), small.backend.count_tokens(text)))

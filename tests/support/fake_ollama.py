@@ -1,8 +1,9 @@
 """An Ollama made of the standard library's HTTP server: on loopback, on a random port, and as wicked as asked.
 
-It behaves as Ollama's source of August 2026 does where the hub relies on it: it counts a prompt's tokens, refuses what
-does not fit under ``truncate: false`` and otherwise cuts it in silence, streams one JSON object a line and keeps
-status 200 for what fails later. Every request body is kept. A fault is given as the answer to the chats that follow.
+It behaves as Ollama 0.17.4 was seen to, and its source of August 2026 reads, where the hub relies on it: it counts a
+prompt's tokens, refuses what does not fit under ``truncate: false`` and otherwise cuts it in silence, streams one JSON
+object a line and keeps status 200 for what fails later; it loads, keeps and lets go of models. ``tests/ollama`` asks
+the real one the same. Every request body is kept. A fault is given as the answer to the chats that follow.
 """
 
 import json
@@ -22,6 +23,8 @@ class FakeModel:
     digest: str = "8c2e06607696bd4afe1b"
     context_length: int = 32_768
     dimensions: int = 3
+    capabilities: tuple[str, ...] = ("completion",)
+    facts: Mapping[str, Any] = field(default_factory=dict)  # more of its metadata, such as a vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,10 @@ def error_body(message: str) -> str:
     return json.dumps({"error": message})
 
 
+# What the versions up to 0.17 say of a prompt that does not fit.
+DOES_NOT_FIT = error_body("the input length exceeds the context length")
+
+
 def exceeds(tokens: int, window: int) -> str:
     """A refusal by the llama-server behind Ollama, which Ollama hands on as a string of JSON in its own JSON."""
     message = f"request ({tokens} tokens) exceeds the available context size ({window} tokens), try increasing it"
@@ -79,6 +86,10 @@ class FakeOllama:
     show: Mapping[str, Any] | None = None  # None: the facts of the model
     embed: Answer | None = None
     ignores_truncate: bool = False  # as the versions before the parameter do
+    cuts_to: Callable[[int], int] = lambda window: window  # tokens left; the versions of 2026 leave window // 2 + 2
+    version: str = "0.17.4"
+    loaded: dict[str, int] = field(default_factory=dict)  # the context of each model in memory
+    loads: list[tuple[str, int]] = field(default_factory=list)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list, repr=False)
     gave_up: threading.Event = field(default_factory=threading.Event)  # a client went away before the end
 
@@ -113,17 +124,56 @@ class FakeOllama:
         model = self.find(body["model"])
         if model is None:
             return Refusal(404, error_body(f"model '{body['model']}' not found"))
-        options = body["options"]
-        window = min(options["num_ctx"], model.context_length)
+        if (refusal := _refused(body, model)) is not None:
+            return refusal
+        options = body.get("options", {})
+        window = min(options.get("num_ctx", 4096), model.context_length)
+        if not body["messages"]:
+            return self._keep(model, window, body)
+        self._load(model, window)
         tokens = 8 + sum(count_tokens(message["content"]) for message in body["messages"])
         if tokens > window:
             if body.get("truncate", True) is False and not self.ignores_truncate:
-                return Refusal(400, exceeds(tokens, window))
-            tokens = window // 2 + 2
+                return Refusal(400, DOES_NOT_FIT)
+            tokens = self.cuts_to(window)
         words = [f" word{number}" for number in range(7)]
-        said = ["It", " is", " in", " [1]", *words][: options["num_predict"]]
-        reason = "stop" if len(said) < options["num_predict"] else "length"
-        return Lines([*map(chat_line, said), last_line(tokens, len(said), reason)])
+        said = ["It", " is", " in", " [1]", *words]
+        if body.get("format"):
+            said = [json.dumps(dict.fromkeys(body["format"].get("properties", {}), 1))]
+        said = said[: options.get("num_predict", 128)]
+        reason = "stop" if len(said) < options.get("num_predict", 128) else "length"
+        top = body["top_logprobs"] if body.get("logprobs") and self.version >= "0.12.11" else None
+        return Lines([*(_said(word, top) for word in said), last_line(tokens, len(said), reason)])
+
+    def _load(self, model: FakeModel, window: int) -> None:
+        if self.loaded.get(model.name) != window:
+            self.loaded[model.name] = window
+            self.loads.append((model.name, window))
+
+    def _keep(self, model: FakeModel, window: int, body: Mapping[str, Any]) -> Answer:
+        """Without messages a model is only loaded, or let go of."""
+        if body.get("keep_alive") == 0:
+            self.loaded.pop(model.name, None)
+        else:
+            self._load(model, window)
+        reason = "unload" if body.get("keep_alive") == 0 else "load"
+        return Lines([chat_line("", done=True, done_reason=reason)])
+
+
+def _refused(body: Mapping[str, Any], model: FakeModel) -> Refusal | None:
+    if body.get("think") and "thinking" not in model.capabilities:
+        return Refusal(400, error_body(f'"{model.name}" does not support thinking'))
+    if body.get("format", {}) != {} and body["format"].get("type") != "object":
+        return Refusal(500, error_body("invalid JSON schema in format"))
+    return None
+
+
+def _said(word: str, top: int | None) -> bytes:
+    """A line of an answer, with its token's probability and ``top`` alternatives where they were asked for."""
+    if top is None:
+        return chat_line(word)
+    token = {"token": word, "logprob": -0.25, "bytes": list(word.encode())}
+    return chat_line(word, logprobs=[{**token, **({"top_logprobs": [token] * top} if top else {})}])
 
 
 class _Server(ThreadingHTTPServer):
@@ -145,14 +195,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.ollama.requests.append((self.path, {}))
-        if self.path != "/api/tags":
-            self._send(404, "404 page not found")
-            return
-        models = [
-            {"name": model.name, "model": model.name, "size": model.size, "digest": model.digest}
-            for model in self.ollama.models
-        ]
-        self._send(200, json.dumps({"models": models}))
+        match self.path:
+            case "/api/tags":
+                models = [
+                    {"name": model.name, "model": model.name, "size": model.size, "digest": model.digest}
+                    for model in self.ollama.models
+                ]
+                self._send(200, json.dumps({"models": models}))
+            case "/api/version":
+                self._send(200, json.dumps({"version": self.ollama.version}))
+            case "/api/ps":
+                running = [
+                    {"name": name, "model": name, "size": 5_000_000_000, "size_vram": 4_000_000_000}
+                    | {"context_length": window, "expires_at": "2026-11-22T21:53:40.981013258Z"}
+                    for name, window in self.ollama.loaded.items()
+                ]
+                self._send(200, json.dumps({"models": running}))
+            case _:
+                self._send(404, "404 page not found")
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -176,7 +236,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             facts = {"general.architecture": "qwen2", "qwen2.context_length": model.context_length}
             facts["qwen2.embedding_length"] = model.dimensions
-            self._send(200, json.dumps({"model_info": facts, "capabilities": ["completion"]}))
+            facts |= model.facts
+            if not body.get("verbose"):
+                facts = {key: None if isinstance(value, list) else value for key, value in facts.items()}
+            tensors = [{"name": "token_embd.weight", "type": "Q8_0", "shape": [576, 49152]}]
+            shown = {"model_info": facts, "capabilities": list(model.capabilities), "tensors": tensors}
+            shown["modelfile"] = "# Modelfile\nFROM /elsewhere/blobs/sha256-" + "0" * 64 + "\n"
+            self._send(200, json.dumps(shown))
 
     def _embed(self, body: Mapping[str, Any]) -> None:
         model = self.ollama.find(body["model"])
