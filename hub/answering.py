@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from hub.errors import BackendError
-from hub.grounding import KeySentence, Quote, Verdict, checked, key_sentences, quotes
+from hub.grounding import KeySentence, Quote, Verdict, checked, key_sentences, nowhere, quotes
 from hub.model import (
     Backend,
     BackendInfo,
@@ -25,6 +25,7 @@ from hub.model import (
     Usage,
 )
 from hub.prompting import ask_one_sentence, heading, visible
+from indexer.model import Span
 
 ONE_SENTENCE_TOKENS = 80  # of an answer that may only follow the evidence: 40 to 200
 LONGEST_LINE = 200  # characters of a quoted line that are shown: 120 to 1,000
@@ -32,11 +33,15 @@ LONGEST_LINE = 200  # characters of a quoted line that are shown: 120 to 1,000
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """What the index knows of words: the question's stems with their rarity, how to stem a text, what names exist."""
+    """What the index knows of words: the question's stems with their rarity, how to stem a text, what names exist.
+
+    ``place`` tells where lines that are cited by path and number stand today, where the prompt shows whole files.
+    """
 
     weights: Sequence[tuple[str, float]]
     stems: Callable[[str], list[str]]
     stands: Callable[[str], bool]
+    place: Callable[[str, int, int], Span | None] = nowhere
 
 
 @dataclass(slots=True)
@@ -78,11 +83,13 @@ def write(
             written.add(f"\n\nIn the model's words: {verdict.text.strip()}")
         else:
             verdict.used.clear()
+            verdict.places.clear()
     elif verdict.grounded:
         quoted = []
     elif info.writes:
         written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + evidence)
-    written.citations = _citations(prompt, verdict.used, quoted)
+    places = (Citation(label, span) for span, label in verdict.places.items())
+    written.citations = (*_citations(prompt, verdict.used, quoted), *places)
     return written
 
 
@@ -106,9 +113,9 @@ def _draft(
             prompt = ask_one_sentence(question, only.citation, _shown(only.text), backend.count_tokens)
             options = replace(options, max_tokens=min(options.max_tokens, ONE_SENTENCE_TOKENS))
         written.tell(Reading(info.name, info.model, prompt.tokens))
-        with closing(_Pieces(backend.stream(prompt, options))) as pieces:
+        with closing(_Pieces(backend.stream(prompt, options), written.tell)) as pieces:
             space = ""  # told with the sentence behind it, so that no text ends with it
-            for sentence in checked(pieces, prompt, question, lexicon.stands, verdict):
+            for sentence in checked(pieces, prompt, question, lexicon.stands, verdict, lexicon.place):
                 if not info.evidence_first:
                     written.add(f"{space}{sentence.rstrip()}")
                     space = sentence[len(sentence.rstrip()) :]
@@ -136,10 +143,14 @@ def _citations(prompt: Prompt, cited: set[int], quoted: Sequence[Quote]) -> tupl
 
 
 class _Pieces:
-    """The text of a backend's stream, keeping the completion at its end. Closing it cancels the request."""
+    """The text of a backend's stream, keeping the completion at its end and telling how far the prompt is read.
 
-    def __init__(self, stream: Iterator[Streamed]) -> None:
+    Closing it cancels the request.
+    """
+
+    def __init__(self, stream: Iterator[Streamed], tell: Callable[[Event], None]) -> None:
         self._stream = stream
+        self._tell = tell
         self.end = Completion("", Usage())
 
     def __iter__(self) -> Iterator[str]:
@@ -148,6 +159,10 @@ class _Pieces:
                 self.end = item
             elif isinstance(item, str):
                 yield item
+            else:
+                # All that is known of the prompt when the answer is stopped before its end.
+                self.end = replace(self.end, usage=Usage(item.total, 0, item.cached))
+                self._tell(item)
 
     def close(self) -> None:
         close = getattr(self._stream, "close", None)

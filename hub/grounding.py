@@ -34,6 +34,9 @@ _CODE_WORD = re.compile(
     r"|\b([a-z]+[A-Z]\w*|[A-Z][a-z0-9]+[A-Z]\w*|[A-Z]{2,}[a-z]{2,}\w*|\w+_\w+)\b|\b([A-Za-z_]\w*)(?=\(\))"
 )
 _NAME = re.compile(r"\b[A-Za-z_]\w*")
+_PLACE = r"(?:[\w.+~-]{1,100}/){0,30}[\w.+~-]{1,100}\.[A-Za-z]\w{0,7}:[0-9]{1,7}(?:-[0-9]{1,7})?"
+_PLACES = re.compile(rf"\s?\[({_PLACE}(?:[ \t]*[,;][ \t]*{_PLACE}){{0,20}})\]|(?<![\w./+~-])({_PLACE})(?![\w/])")
+_ONE_PLACE = re.compile(r"(.+):([0-9]+)(?:-([0-9]+))?")
 # Words of the language itself (C++ standard, lex.key, and the directives of cpp.pre): they name nothing in a tree.
 _LANGUAGE = frozenset(
     """alignas alignof asm auto bool break case catch char char16_t char32_t char8_t class co_await co_return co_yield
@@ -66,21 +69,33 @@ class Verdict:
     used: set[int] = field(default_factory=set)
     fault: str = ""
     unknown_labels: set[str] = field(default_factory=set)  # as written
+    places: dict[Span, int] = field(default_factory=dict)  # cited by path and line, with the labels they got
 
     @property
     def grounded(self) -> bool:
         """Whether the text may stand as the answer: it cites evidence and nothing in it had to be stopped."""
-        return bool(self.used) and not self.fault
+        return bool(self.used or self.places) and not self.fault
+
+
+def nowhere(_path: str, _first: int, _last: int) -> Span | None:
+    """For prompts whose lines are cited by label alone."""
+    return None
 
 
 def checked(
-    pieces: Iterable[str], prompt: Prompt, question: str, known: Callable[[str], bool], verdict: Verdict
+    pieces: Iterable[str],
+    prompt: Prompt,
+    question: str,
+    known: Callable[[str], bool],
+    verdict: Verdict,
+    place: Callable[[str, int, int], Span | None] = nowhere,
 ) -> Iterator[str]:
     """Passes a stream of text on, sentence by sentence, as far as it stands the checks; fills in the verdict.
 
-    ``known`` tells whether a name stands anywhere in the tree. Ends at the first fault: the caller closes the stream.
-    How the text was cut into pieces makes no difference. An index in a code span, such as ``buffer[0]`` between
-    backticks, is no label.
+    ``known`` tells whether a name stands anywhere in the tree. ``place`` tells where lines that the prompt shows, by
+    path and numbers, stand today: a citation of such lines gets a label of its own, one of others is taken out. Ends
+    at the first fault: the caller closes the stream. How the text was cut into pieces makes no difference. An index in
+    a code span, such as ``buffer[0]`` between backticks, is no label.
     """
     labels = {str(citation.label) for citation in prompt.citations}
     shown = "\n".join((question, *prompt.evidence, *(f"{c.span.path} {c.symbol}" for c in prompt.citations)))
@@ -89,7 +104,11 @@ def checked(
     runs: set[tuple[str, ...]] = set()
     for sentence in _sentences(pieces):
         clean, used = _without_unknown_labels(sentence, labels, verdict.unknown_labels)
-        verdict.fault = _invented_name(clean, vocabulary, known) or _repetition(clean, said, runs)
+        named = clean
+        if place is not nowhere:
+            named = _PLACES.sub("", clean)
+            clean = _with_labelled_places(clean, len(labels), place, verdict)
+        verdict.fault = _invented_name(named, vocabulary, known) or _repetition(clean, said, runs)
         if verdict.fault:
             return
         verdict.used |= used
@@ -125,6 +144,33 @@ def _without_unknown_labels(sentence: str, labels: set[str], unknown: set[str]) 
         form = _LABELS_IN_CODE if place % 2 else _LABELS
         parts[place] = _settled(partial(form.sub, keep), part)
     return "".join(parts), used
+
+
+def _with_labelled_places(
+    sentence: str, labels: int, place: Callable[[str, int, int], Span | None], verdict: Verdict
+) -> str:
+    """Each citation by path and lines with a label behind those of the evidence, or without what stands nowhere."""
+
+    def label_of(written: str) -> tuple[int, Span] | None:
+        path, first, last = _ONE_PLACE.fullmatch(written).groups()  # type: ignore[union-attr] # _PLACES made it
+        span = place(path, int(first), int(last or first))
+        if span is None:
+            verdict.unknown_labels.add(written)
+            return None
+        return verdict.places.setdefault(span, labels + len(verdict.places) + 1), span
+
+    def labelled(match: re.Match[str]) -> str:
+        if match[2]:
+            found = label_of(match[2])
+            return f"{_written(found[1])} [{found[0]}]" if found else match[2].rpartition(":")[0]
+        several = [found[0] for written in re.split(r"[ \t]*[,;][ \t]*", match[1]) if (found := label_of(written))]
+        return f" [{', '.join(map(str, several))}]" if several else ""
+
+    return _PLACES.sub(labelled, sentence)
+
+
+def _written(span: Span) -> str:
+    return str(span) if span.last_line > span.first_line else f"{span.path}:{span.first_line}"
 
 
 def _settled(change: Callable[[str], str], text: str) -> str:

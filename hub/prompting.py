@@ -7,6 +7,7 @@ the hits come from, nor of the model.
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from hub.errors import PromptTooLong
@@ -43,6 +44,18 @@ _TURN_MARK = re.compile(
 _Piece = tuple[Citation, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What stands before the evidence, the same for many questions: an engine that knows it reads only the rest.
+
+    ``text`` is "" or ends with a line end. ``tokens`` counts it and the system's text.
+    """
+
+    system: str
+    text: str
+    tokens: int
+
+
 def visible(text: str) -> str:
     r"""The text with every covert character spelt out as C++ does, such as ``\u202e``. Line ends become ``\n``."""
     return _COVERT.sub(_spelt_out, text.replace("\r\n", "\n"))
@@ -54,9 +67,20 @@ def heading(citation: Citation, before_symbol: str = " ") -> str:
     return visible(f"{citation.span}{name}").replace("\n", "\\n")
 
 
-def assemble(question: str, hits: Sequence[Hit], budget: int, count: Callable[[str], int]) -> Prompt:
-    """A prompt of at most ``budget`` tokens by ``count``. Raises PromptTooLong when not even the question fits."""
-    fixed = count(SYSTEM) + count(_user(question, ()))
+def assemble(
+    question: str,
+    hits: Sequence[Hit],
+    budget: int,
+    count: Callable[[str], int],
+    foundation: Foundation | None = None,
+) -> Prompt:
+    """A prompt of at most ``budget`` tokens by ``count``. Raises PromptTooLong when not even the question fits.
+
+    On a foundation, whose lines have numbers of their own, the evidence says its paths and symbols only.
+    """
+    base = foundation or Foundation(SYSTEM, "", count(SYSTEM))
+    block = _block if foundation is None else _block_without_lines
+    fixed = base.tokens + count(_user(question, (), block))
     if fixed > budget:
         raise PromptTooLong(
             f"The question alone takes {fixed} tokens; the prompt may have {max(0, budget)}.",
@@ -67,23 +91,24 @@ def assemble(question: str, hits: Sequence[Hit], budget: int, count: Callable[[s
     used = fixed
     for hit in hits:
         piece = _piece(len(shown) + 1, hit)
-        fitting = _fitting(piece, budget - used, count) if len(shown) < MOST_EVIDENCE else None
+        fitting = _fitting(piece, budget - used, count, block) if len(shown) < MOST_EVIDENCE else None
         if fitting is None:
             dropped.append(hit.chunk.span)
             continue
         shown.append(fitting)
-        used += count(_block(*fitting))
+        used += count(block(*fitting))
         last = fitting[0].span.last_line
         if last < hit.chunk.span.last_line:
             dropped.append(Span(hit.chunk.span.path, last + 1, hit.chunk.span.last_line))
     while True:
-        user = _user(question, shown)
-        tokens = count(SYSTEM) + count(user)
+        user = _user(question, shown, block)
+        tokens = base.tokens + count(user)
         if tokens <= budget or not shown:
             break
         # Counting block by block can be a few tokens short of counting the whole; the last block pays for it.
         dropped.insert(0, shown.pop()[0].span)
-    return Prompt(SYSTEM, user, tuple(c for c, _ in shown), tuple(text for _, text in shown), tokens, tuple(dropped))
+    citations, texts = tuple(citation for citation, _ in shown), tuple(text for _, text in shown)
+    return Prompt(base.system, base.text + user, citations, texts, tokens, tuple(dropped))
 
 
 def ask_one_sentence(question: str, citation: Citation, text: str, count: Callable[[str], int]) -> Prompt:
@@ -92,7 +117,7 @@ def ask_one_sentence(question: str, citation: Citation, text: str, count: Callab
     With more of either such models loop or leave the labels out (24 of 24 trials with SmolLM2-135M).
     """
     user = (
-        f"{_block(citation, text)}\nQuestion: {_unmarked(visible(question))}\n"
+        f"{_block(citation, text)}\nQuestion: {defused(visible(question))}\n"
         f"Answer in one sentence that ends with [{citation.label}]."
     )
     return Prompt(ONE_SENTENCE_SYSTEM, user, (citation,), (text,), count(ONE_SENTENCE_SYSTEM) + count(user))
@@ -107,15 +132,17 @@ def _piece(label: int, hit: Hit) -> _Piece:
     return Citation(label, hit.chunk.span, visible(hit.symbol_name)), visible(hit.chunk.text).removesuffix("\n")
 
 
-def _fitting(piece: _Piece, budget: int, count: Callable[[str], int]) -> _Piece | None:
+def _fitting(
+    piece: _Piece, budget: int, count: Callable[[str], int], block: Callable[[Citation, str], str]
+) -> _Piece | None:
     """The piece if it fits, else its longest head that does, by bisection over its lines; None below LEAST_LINES."""
-    if count(_block(*piece)) <= budget:
+    if count(block(*piece)) <= budget:
         return piece
     lines = piece[1].split("\n")
     low, high = 0, len(lines) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if count(_block(*_head(piece[0], lines, middle))) <= budget:
+        if count(block(*_head(piece[0], lines, middle))) <= budget:
             low = middle
         else:
             high = middle - 1
@@ -129,17 +156,26 @@ def _head(citation: Citation, lines: Sequence[str], length: int) -> _Piece:
 
 
 def _block(citation: Citation, text: str) -> str:
-    sent = _unmarked(text)
-    fence = _fence(sent)
-    return f"[{citation.label}] {_unmarked(heading(citation))}\n<<<{fence}\n{sent}\n{fence}>>>\n"
+    return _fenced(citation.label, heading(citation), text)
 
 
-def _unmarked(text: str) -> str:
+def _block_without_lines(citation: Citation, text: str) -> str:
+    name = f"{citation.span.path} {citation.symbol}".strip()
+    return _fenced(citation.label, visible(name).replace("\n", "\\n"), text)
+
+
+def _fenced(label: int, title: str, text: str) -> str:
+    sent = defused(text)
+    fence = fence_of(sent)
+    return f"[{label}] {defused(title)}\n<<<{fence}\n{sent}\n{fence}>>>\n"
+
+
+def defused(text: str) -> str:
     """The text with the first character of each turn mark spelt out, so that it stays text."""
     return _TURN_MARK.sub(_spelt_out, text)
 
 
-def _fence(text: str) -> str:
+def fence_of(text: str) -> str:
     """A word that the text does not hold: its digest, so that equal prompts stay equal.
 
     Six digits are few enough to find a text that holds its own, so such a text gets the digest of a longer one.
@@ -151,6 +187,6 @@ def _fence(text: str) -> str:
     return fence
 
 
-def _user(question: str, shown: Sequence[_Piece]) -> str:
-    evidence = "\n".join(_block(citation, text) for citation, text in shown)
-    return f"Evidence:\n{evidence}\nQuestion: {_unmarked(visible(question))}\nAnswer with citations:"
+def _user(question: str, shown: Sequence[_Piece], block: Callable[[Citation, str], str]) -> str:
+    evidence = "\n".join(block(citation, text) for citation, text in shown)
+    return f"Evidence:\n{evidence}\nQuestion: {defused(visible(question))}\nAnswer with citations:"

@@ -9,7 +9,11 @@ from time import perf_counter
 from hub import answering, impact, tables
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.confidence import LOOKED_AT, assess
-from hub.errors import BackendError, PromptTooLong
+from hub.errors import BackendError, BackendUnavailable, PromptTooLong
+from hub.fullload.loading import FullLoad, Loader
+from hub.fullload.snapshots import Snapshots
+from hub.fullload.warming import Warmth, ignore_progress, warm
+from hub.fullload.window import FullLoads, patience_s
 from hub.impact import Impact
 from hub.model import (
     Answer,
@@ -22,6 +26,7 @@ from hub.model import (
     GenerationOptions,
     Hit,
     Piece,
+    Prefill,
     Prompt,
     Tier,
     Understood,
@@ -40,7 +45,7 @@ USES = (*CALLS, ReferenceKind.TYPE, ReferenceKind.BASE, ReferenceKind.NAME)
 MOST_NAMESAKES = 200
 CLASSES = (SymbolKind.CLASS, SymbolKind.STRUCT, SymbolKind.UNION)
 
-_TIERS = {None, Tier.EXACT, Tier.RAG, Tier.WIDE}
+_TIERS = {None, Tier.EXACT, Tier.RAG, Tier.WIDE, Tier.FULL}
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
@@ -143,7 +148,15 @@ class Service:
         backend: Callable[[], Backend],
         options: AskOptions,
         clock: Callable[[], float] = perf_counter,
+        loader: Callable[[str], Loader] | None = None,
+        snapshots: Callable[[], Snapshots | None] = lambda: None,
     ) -> None:
+        """``loader`` has the full loads of a model by its name; without it tier "full" is refused. ``snapshots`` has
+        what models have read of them.
+        """
+        self._snapshots = snapshots
+        self._held = ""  # the full load that the backend was last made to read, if it was asked nothing else since
+        self._full_loads = FullLoads(index, loader, options.answer_tokens) if loader else None
         self._index = index
         self._make_embedders = embedders
         self._make_backend = backend
@@ -274,10 +287,11 @@ class Service:
         return replace(found, notes=(*found.notes, *self._notes_on_age(indexed)))
 
     def ask(self, question: str, tier: Tier | None = None, on_event: Callable[[Event], None] = ignore_event) -> Answer:
-        """Answers within a tier (exact, rag or wide), or chooses one when it is None. Declines rather than guess.
+        """Answers within a tier, or chooses exact or rag when it is None. Declines rather than guess.
 
         ``on_event`` is told of each step; the pieces it gets, joined, are the answer's text. A backend that fails
-        leaves a note, and the evidence is the answer. Raises PromptTooLong when not even that fits its bounds.
+        leaves a note, and the evidence is the answer. Raises PromptTooLong when not even that fits its bounds, and in
+        tier "full" BackendError where no model is there that can read a code base.
         """
         if tier not in _TIERS:
             raise ValueError(f"no answer comes from tier {tier}")
@@ -292,7 +306,10 @@ class Service:
             outcome = _declined(Confidence(0.0, Tier.NONE, reasons), on_event)
         if outcome is None:
             retrieval, confidence = self._look(question, READ_HITS)
-            if confidence.tier is Tier.NONE:
+            if tier is Tier.FULL:
+                tried.append(tier)
+                outcome = self._from_everything(retrieval, confidence, on_event)
+            elif confidence.tier is Tier.NONE:
                 outcome = _declined(confidence, on_event)
             else:
                 tried.append(tier or Tier.RAG)
@@ -381,9 +398,7 @@ class Service:
     ) -> _Outcome:
         notes = list(retrieval.notes)
         try:
-            if self._backend is None:
-                self._backend = self._make_backend()
-            backend = self._backend
+            backend = self._writer()
             info, prompt = self._prompt(backend, retrieval, tier)
         except BackendError as error:
             notes.append(f"{error.message} {error.hint}".strip())
@@ -395,16 +410,80 @@ class Service:
                 f"The prompt of {prompt.tokens} tokens has no room for all: "
                 f"{len(prompt.dropped)} pieces were left out or shortened."
             )
-        index, question = self._index, retrieval.query.text
-        lexicon = answering.Lexicon(
+        options = GenerationOptions(max_tokens=self._options.answer_tokens)
+        lexicon = self._lexicon(retrieval.query.text)
+        self._held = ""
+        written = answering.write(retrieval.query.text, prompt, lexicon, backend, info, options, tell)
+        return _Outcome(
+            written.text, written.citations, confidence, tier, info, written.usage, (*notes, *written.notes)
+        )
+
+    def _from_everything(self, retrieval: Retrieval, confidence: Confidence, tell: Callable[[Event], None]) -> _Outcome:
+        """The model reads the code base, then the evidence. It may answer where search found nothing."""
+        loads, backend = self._loads(), self._writer()
+        info, load = backend.info(), loads.current(backend)
+        count, question = backend.count_tokens, retrieval.query.text
+        prompt = assemble(question, retrieval.hits, loads.budget(backend, load), count, load.foundation(count))
+        tell(Found(prompt.citations, confidence))
+        notes = [*retrieval.notes, *load.notes]
+        if load.left_out:
+            names = ", ".join(load.left_out[:3]) + (" and others" if len(load.left_out) > 3 else "")
+            notes.append(f"The window has no room for {len(load.left_out)} of the files, such as {names}.")
+        options = GenerationOptions(
+            max_tokens=self._options.answer_tokens,
+            timeout_s=max(GenerationOptions().timeout_s, patience_s(prompt.tokens)),
+            progress=backend.capabilities().progress,
+        )
+        if self._held != load.text and backend.capabilities().prefix_files and self._snapshots() is not None:
+            notes += self._warm(backend, load, tell).notes
+        lexicon = replace(self._lexicon(question), place=load.place)
+        written = answering.write(question, prompt, lexicon, backend, info, options, tell)
+        if not written.text:
+            tell(Piece(_NOTHING_SAID))
+        text = written.text or _NOTHING_SAID
+        tier = Tier.FULL if written.text else Tier.NONE
+        return _Outcome(text, written.citations, confidence, tier, info, written.usage, (*notes, *written.notes))
+
+    def full_load(self) -> FullLoad:
+        """The code base as tier "full" shows it now: how its prompts begin. Raises BackendError."""
+        return self._loads().current(self._writer())
+
+    def warm(self, tell: Callable[[Prefill], None] = ignore_progress) -> Warmth:
+        """Has the model read what every prompt of tier "full" begins with, so that a question waits for its own tokens.
+
+        Where a compaction is due, what it comes to is read instead and taken from then on. Raises BackendError.
+        """
+        loads, backend = self._loads(), self._writer()
+        following = loads.prepared(backend)
+        warmth = self._warm(backend, following or loads.current(backend), tell)
+        if following:
+            loads.adopt(backend)
+        return warmth
+
+    def _warm(self, backend: Backend, load: FullLoad, tell: Callable[[Prefill], None]) -> Warmth:
+        prefix = load.prompt(backend.count_tokens)
+        options = GenerationOptions(timeout_s=max(GenerationOptions().timeout_s, patience_s(prefix.tokens)))
+        label = self._index.workspace
+        warmth = warm(backend, prefix, options, snapshots=self._snapshots(), label=label, tell=tell)
+        self._held = load.text
+        return warmth
+
+    def _loads(self) -> FullLoads:
+        if self._full_loads is None:
+            raise BackendUnavailable("Nothing keeps the whole code base ready to be read.", "Ask with another tier.")
+        return self._full_loads
+
+    def _writer(self) -> Backend:
+        if self._backend is None:
+            self._backend = self._make_backend()
+        return self._backend
+
+    def _lexicon(self, question: str) -> answering.Lexicon:
+        index = self._index
+        return answering.Lexicon(
             index.text.term_weights(question),
             index.text.stems,
             lambda name: index.text.holds(name) or bool(index.facts.symbols_named(name, 1)),
-        )
-        options = GenerationOptions(max_tokens=self._options.answer_tokens)
-        written = answering.write(question, prompt, lexicon, backend, info, options, tell)
-        return _Outcome(
-            written.text, written.citations, confidence, tier, info, written.usage, (*notes, *written.notes)
         )
 
     def _prompt(self, backend: Backend, retrieval: Retrieval, tier: Tier) -> tuple[BackendInfo, Prompt]:
@@ -432,6 +511,7 @@ class Service:
         return [f"Changed since it was indexed: {names}. Run `codehub index` to refresh."]
 
 
+_NOTHING_SAID = "Not found. The model said nothing that could be checked, and search found no evidence to quote."
 _TABLES = BackendInfo("symbol table", "none", 0, 0, writes=False)
 _NOBODY = BackendInfo("none", "none", 0, 0, writes=False)
 

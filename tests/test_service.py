@@ -550,10 +550,14 @@ def test_vectors_of_another_model_are_never_compared_with(tmp_path: Path) -> Non
     assert "there are none of" in found.notes[0]
 
 
-@pytest.mark.parametrize("tier", [Tier.FULL, Tier.NONE])
-def test_a_tier_that_nothing_answers_is_refused(folder: Path, tier: Tier) -> None:
+def test_a_tier_that_nothing_answers_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="no answer comes from tier"):
-        ask(folder, ScriptedBackend(), tier=tier)
+        ask(folder, ScriptedBackend(), tier=Tier.NONE)
+
+
+def test_a_code_base_is_not_read_where_none_is_kept(folder: Path) -> None:
+    with pytest.raises(BackendUnavailable, match="Nothing keeps the whole code base"):
+        ask(folder, ScriptedBackend(), tier=Tier.FULL)
 
 
 def test_the_lines_of_a_span_are_those_of_the_file(tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ _HOMES = {
     **dict.fromkeys(("index", "status", "doctor", "repair"), "upkeep"),
     **dict.fromkeys(("search", "ask", "export"), "reading"),
     **dict.fromkeys(("evaluate", "tune"), "tuning"),
+    "plan": "planning",
+    "extend-context": "models",
+    "profile": "profile",
+    "monitor": "monitoring",
+    "measure-context": "measuring",
+    "warm": "warming",
 }
 DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 
@@ -99,11 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("question", nargs="+")
     ask.add_argument(
         "--tier",
-        choices=("auto", "exact", "rag", "wide"),
+        choices=("auto", "exact", "rag", "wide", "full"),
         default="auto",
-        help="how much to read: the tables alone, a moderate prompt, a wide one (default: auto)",
+        help="how much to read: the tables alone, a moderate prompt, a wide one, the whole code base (default: auto)",
     )
-    ask.add_argument("--backend", choices=("auto", "ollama", "embedded", "llama-server", "none"), help="who writes")
+    ask.add_argument(
+        "--backend", choices=("auto", "ollama", "embedded", "llama-server", "openai", "none"), help="who writes"
+    )
 
     command("status", "show what is indexed and how fresh it is")
     export = command("export", "write all symbols and edges, one JSON object a line")
@@ -112,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("path", nargs="?", type=Path)
     _add_evaluate(command)
     command("tune", "fit the ranking of search to your tree, where that finds more of what it can be asked")
+    _add_plan(command)
+    extend = command("extend-context", "copy a model's file so that its context is longer (YaRN)")
+    extend.add_argument("model", type=Path, metavar="MODEL.gguf", help="stays as it is")
+    extend.add_argument("--factor", type=_factor, default=2.0, metavar="N", help="how much longer (default: 2)")
+    extend.add_argument(
+        "--output", type=Path, metavar="FILE", help="the copy (default: beside it, named by its context)"
+    )
+    _add_profile(command)
+    _add_measure_context(command)
+    _add_warm(command)
+    _add_monitor(command)
     repair = command("repair", "bring the vector index in line with the tables")
     repair.add_argument("--rebuild", action="store_true", help="delete the index and make it again from the tree")
     return parser
@@ -128,6 +147,115 @@ def _add_evaluate(command: Callable[[str, str], argparse.ArgumentParser]) -> Non
     )
     questions.add_argument("--limit", "-n", type=_positive, metavar="N", help="questions of each kind (default: all)")
     evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures, too (.png, .svg or .pdf)")
+
+
+def _add_plan(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    plan = command("plan", "show which models and contexts fit a machine, how fast they are there, and what to take")
+    plan.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="a GGUF file, a model of Ollama, or a name such as qwen3-coder:30b (default: all known)",
+    )
+    plan.add_argument("--gpu", metavar="WORDS", help='such as "RTX 4080 16GB", "2x RTX 3090", none (default: yours)')
+    plan.add_argument("--ram", metavar="WORDS", help='such as 32GB or "64GB DDR5-5600" (default: yours)')
+    plan.add_argument(
+        "--context", type=_tokens, action="append", metavar="N", help="tokens of a user, such as 128K; may be repeated"
+    )
+    plan.add_argument(
+        "--users", type=_positive, default=1, metavar="N", help="at once, each with a context of that size"
+    )
+    plan.add_argument(
+        "--kv",
+        choices=("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"),
+        help="type of the cache",
+    )
+    plan.add_argument(
+        "--task",
+        choices=("completion", "review", "refactoring"),
+        default="review",
+        help="how fast it must write: 30, 10 or 5 tokens/s (default: review)",
+    )
+    plan.add_argument(
+        "--all", action="store_true", help="show every way to load it instead of the best of each context"
+    )
+    plan.add_argument(
+        "--rules", action="store_true", help="show what the usual rules of thumb say, and how far off they are"
+    )
+    plan.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw memory and speed against context (.png, .svg, .pdf)"
+    )
+
+
+def _add_profile(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    profile = command("profile", "show how the model is to run, and what to set where its engine is started")
+    profile.add_argument(
+        "--engine", choices=("ollama", "llama-server", "embedded", "vllm"), help="default: the one that is set up"
+    )
+    profile.add_argument(
+        "--format",
+        choices=("table", "exports", "systemd", "modelfile", "flags", "compose", "ini", "markdown"),
+        default="table",
+        help="what it is written for; markdown shows all knobs of all engines (default: table)",
+    )
+    profile.add_argument("--check", action="store_true", help="compare it with the engine that runs")
+
+
+def _add_warm(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    warm = command("warm", "have the model read the code base now, so that tier full answers at once")
+    warm.add_argument("--backend", choices=("auto", "ollama", "embedded", "llama-server", "openai"), help="whose model")
+    kept = warm.add_mutually_exclusive_group()
+    kept.add_argument("--list", action="store_true", help="show what is kept on disk of what models have read")
+    kept.add_argument("--forget", metavar="KEY", help="remove a kept state, or all")
+
+
+def _add_measure_context(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    measure = command("measure-context", "measure speed, memory and recall of the model as its context grows")
+    measure.add_argument(
+        "--backend", choices=("auto", "ollama", "embedded", "llama-server", "openai"), help="whose model"
+    )
+    sizes = measure.add_mutually_exclusive_group()
+    sizes.add_argument("--contexts", type=_token_list, metavar="N,N", help="such as 2K,8K,32K (default: doubling)")
+    sizes.add_argument("--up-to", type=_tokens, metavar="N", help="largest context (default: what the model admits)")
+    measure.add_argument(
+        "--precision",
+        type=_tokens,
+        default=1024,
+        metavar="N",
+        help="how near the largest context that works is looked for, in tokens (default: 1K)",
+    )
+    measure.add_argument(
+        "--timeout", type=_positive, default=1800, metavar="S", help="seconds for one context (default: 1800)"
+    )
+    measure.add_argument(
+        "--kv",
+        choices=("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"),
+        help="type of the cache, of the embedded engine only",
+    )
+    measure.add_argument("--needle", action="store_true", help="hide facts in the text and ask for them")
+    measure.add_argument("--tree", type=Path, metavar="DIR", help="read this C++ (default: what is indexed)")
+    measure.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        help="take over what was finished (default: where the last run was stopped)",
+    )
+    measure.add_argument("--output", type=Path, metavar="DIR", help="for tables and journal (default: data folder)")
+    measure.add_argument("--plot", type=Path, metavar="FILE", help="draw the picture here (.png, .svg or .pdf)")
+
+
+def _add_monitor(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    monitor = command("monitor", "show memory, the KV cache and alert lines live")
+    monitor.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds (default: 1)")
+    monitor.add_argument("--once", action="store_true", help="show it once; the exit code is 1 if a line is crossed")
+    monitor.add_argument("--prometheus", action="store_true", help="print Prometheus' text format")
+    monitor.add_argument("--listen", type=_listened, metavar="HOST:PORT", help="serve it to Prometheus at /metrics")
+    monitor.add_argument(
+        "--engine",
+        choices=("auto", "ollama", "llama-server", "openai", "none"),
+        default="auto",
+        help="whose cache to watch",
+    )
+    monitor.add_argument("--pid", type=_positive, action="append", metavar="N", help="a process to watch")
 
 
 def _add_lookups(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -207,10 +335,53 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 1 < factor <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no factor above 1, such as 2 or 4")
+    return factor
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no positive number")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0.1 on")
+    return seconds
+
+
+def _listened(text: str) -> tuple[str, int]:
+    """HOST:PORT, or a port of this machine alone."""
+    address, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HOST:PORT, such as 127.0.0.1:9464")
+    return address.strip("[]") or "127.0.0.1", int(port)
+
+
+def _tokens(text: str) -> int:
+    """A number of tokens with or without a unit of 1,024 or 1,048,576 of them."""
+    digits, unit = text.strip().upper().replace(",", "").replace("_", ""), 1
+    for name, size in (("K", 1 << 10), ("M", 1 << 20)):
+        if digits.endswith(name):
+            digits, unit = digits.removesuffix(name), size
+    if not digits.isdecimal() or not 1 <= (number := int(digits) * unit if len(digits) < 12 else 0) <= 1 << 30:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of tokens, such as 32768, 128K or 1M")
+    return number
+
+
+def _token_list(text: str) -> tuple[int, ...]:
+    return tuple(sorted({_tokens(part) for part in text.split(",")}))
 
 
 class _Version(argparse.Action):

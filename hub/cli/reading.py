@@ -9,7 +9,7 @@ from pathlib import Path
 from hub import shapes, wiring
 from hub.cli import DONE, NOTHING
 from hub.cli.output import json_text, opened_service, print_json, print_notes, settings_of
-from hub.model import Answer, Event, Found, Hit, Piece, Reading, Tier, Understood
+from hub.model import Answer, Event, Found, Hit, Piece, Prefill, Reading, Tier, Understood
 from hub.prompting import visible
 from indexer.index import Index
 
@@ -77,6 +77,9 @@ def _tell(event: Event) -> None:
         case Reading(backend, model, prompt_tokens):
             # Evidence may have been told before, and its last line has no end yet.
             print(f"\n{model} ({backend}) reads {prompt_tokens} tokens ...", file=sys.stderr)
+        case Prefill(read, total, cached) if sys.stderr.isatty():
+            known = f", {cached} of them known already" if cached else ""
+            print(f"\r{read} of {total} tokens read{known}", end="\n" if read >= total else "", file=sys.stderr)
         case Piece(text):
             print(text, end="", flush=True)
 
@@ -96,6 +99,8 @@ def _print_sources(answer: Answer) -> None:
         f"confidence {answer.confidence.value:.2f}{calibrated}, tier {answer.tier.value}, {who},"
         f" {answer.seconds:.1f} s, {state}{dirty}"
     )
+    if answer.usage.cached is not None:
+        print(f"{answer.usage.cached} of {answer.usage.prompt} tokens of the prompt were known to the model already")
     print_notes(answer.notes)
 
 
