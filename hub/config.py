@@ -73,6 +73,11 @@ class Settings:
     profile_parallel: int = 0
     profile_keep_alive: str = "auto"
     snapshots_gigabytes: int = 32  # of saved prefixes together; 0 keeps none
+    # Who reads the whole code base. What is left open is as for the other tiers.
+    full_backend: str = "same"  # same | ollama | embedded | llama-server | openai
+    full_url: str = ""  # of its server
+    full_model: str = ""  # its name, or the path of a GGUF file
+    full_context: int = 0  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,10 @@ SETTINGS = (
     _Setting("profile_parallel", "profile", "parallel"),
     _Setting("profile_keep_alive", "profile", "keep_alive"),
     _Setting("snapshots_gigabytes", "snapshots", "gigabytes"),
+    _Setting("full_backend", "full", "backend", ("same", "ollama", "embedded", "llama-server", "openai")),
+    _Setting("full_url", "full", "url"),
+    _Setting("full_model", "full", "model"),
+    _Setting("full_context", "full", "context"),
 )
 
 

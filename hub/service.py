@@ -40,6 +40,9 @@ from indexer.model import Edge, Embedder, Provenance, ReferenceKind, Span, Stamp
 
 READ_HITS = 40  # hits offered to the prompt; 10 to 200
 WIDE_PROMPT_TOKENS = 49_152  # of tier "wide": 32K to 64K, the lengths that models still read well (RULER)
+# Seconds that an engine is asked to keep a model which has read a code base, and with it what it has read. Ollama's own
+# 5 minutes are shorter than a cup of coffee, and reading 128K again takes 1 to 4. 600 to -1, which is for ever.
+FULL_KEEP_ALIVE_S = 3600.0
 CALLS = (ReferenceKind.CALL, ReferenceKind.MACRO)
 USES = (*CALLS, ReferenceKind.TYPE, ReferenceKind.BASE, ReferenceKind.NAME)
 MOST_NAMESAKES = 200
@@ -150,11 +153,14 @@ class Service:
         clock: Callable[[], float] = perf_counter,
         loader: Callable[[str], Loader] | None = None,
         snapshots: Callable[[], Snapshots | None] = lambda: None,
+        deep: Callable[[], Backend] | None = None,
     ) -> None:
         """``loader`` has the full loads of a model by its name; without it tier "full" is refused. ``snapshots`` has
-        what models have read of them.
+        what models have read of them, ``deep`` is the model that reads them where it is not that of the other tiers.
         """
         self._snapshots = snapshots
+        self._make_deep = deep
+        self._deep: Backend | None = None
         self._held = ""  # the full load that the backend was last made to read, if it was asked nothing else since
         self._full_loads = FullLoads(index, loader, options.answer_tokens) if loader else None
         self._index = index
@@ -171,8 +177,9 @@ class Service:
         return self._index.root
 
     def close(self) -> None:
-        if self._backend:
-            self._backend.close()
+        for backend in (self._backend, self._deep):
+            if backend:
+                backend.close()
         self._index.close()
 
     def search(self, text: str, limit: int) -> SearchResult:
@@ -412,7 +419,7 @@ class Service:
             )
         options = GenerationOptions(max_tokens=self._options.answer_tokens)
         lexicon = self._lexicon(retrieval.query.text)
-        self._held = ""
+        self._held = self._held if self._deep else ""
         written = answering.write(retrieval.query.text, prompt, lexicon, backend, info, options, tell)
         return _Outcome(
             written.text, written.citations, confidence, tier, info, written.usage, (*notes, *written.notes)
@@ -420,7 +427,7 @@ class Service:
 
     def _from_everything(self, retrieval: Retrieval, confidence: Confidence, tell: Callable[[Event], None]) -> _Outcome:
         """The model reads the code base, then the evidence. It may answer where search found nothing."""
-        loads, backend = self._loads(), self._writer()
+        loads, backend = self._loads(), self._reader()
         info, load = backend.info(), loads.current(backend)
         count, question = backend.count_tokens, retrieval.query.text
         prompt = assemble(question, retrieval.hits, loads.budget(backend, load), count, load.foundation(count))
@@ -429,11 +436,7 @@ class Service:
         if load.left_out:
             names = ", ".join(load.left_out[:3]) + (" and others" if len(load.left_out) > 3 else "")
             notes.append(f"The window has no room for {len(load.left_out)} of the files, such as {names}.")
-        options = GenerationOptions(
-            max_tokens=self._options.answer_tokens,
-            timeout_s=max(GenerationOptions().timeout_s, patience_s(prompt.tokens)),
-            progress=backend.capabilities().progress,
-        )
+        options = replace(_patient(backend, prompt), max_tokens=self._options.answer_tokens)
         if self._held != load.text and backend.capabilities().prefix_files and self._snapshots() is not None:
             notes += self._warm(backend, load, tell).notes
         lexicon = replace(self._lexicon(question), place=load.place)
@@ -446,14 +449,14 @@ class Service:
 
     def full_load(self) -> FullLoad:
         """The code base as tier "full" shows it now: how its prompts begin. Raises BackendError."""
-        return self._loads().current(self._writer())
+        return self._loads().current(self._reader())
 
     def warm(self, tell: Callable[[Prefill], None] = ignore_progress) -> Warmth:
         """Has the model read what every prompt of tier "full" begins with, so that a question waits for its own tokens.
 
         Where a compaction is due, what it comes to is read instead and taken from then on. Raises BackendError.
         """
-        loads, backend = self._loads(), self._writer()
+        loads, backend = self._loads(), self._reader()
         following = loads.prepared(backend)
         warmth = self._warm(backend, following or loads.current(backend), tell)
         if following:
@@ -462,7 +465,7 @@ class Service:
 
     def _warm(self, backend: Backend, load: FullLoad, tell: Callable[[Prefill], None]) -> Warmth:
         prefix = load.prompt(backend.count_tokens)
-        options = GenerationOptions(timeout_s=max(GenerationOptions().timeout_s, patience_s(prefix.tokens)))
+        options = _patient(backend, prefix)
         label = self._index.workspace
         warmth = warm(backend, prefix, options, snapshots=self._snapshots(), label=label, tell=tell)
         self._held = load.text
@@ -477,6 +480,14 @@ class Service:
         if self._backend is None:
             self._backend = self._make_backend()
         return self._backend
+
+    def _reader(self) -> Backend:
+        """Who reads the whole code base."""
+        if self._make_deep is None:
+            return self._writer()
+        if self._deep is None:
+            self._deep = self._make_deep()
+        return self._deep
 
     def _lexicon(self, question: str) -> answering.Lexicon:
         index = self._index
@@ -514,6 +525,16 @@ class Service:
 _NOTHING_SAID = "Not found. The model said nothing that could be checked, and search found no evidence to quote."
 _TABLES = BackendInfo("symbol table", "none", 0, 0, writes=False)
 _NOBODY = BackendInfo("none", "none", 0, 0, writes=False)
+
+
+def _patient(backend: Backend, prompt: Prompt) -> GenerationOptions:
+    """How to ask for what is read for minutes: with its progress, and the model is kept for the next question."""
+    can = backend.capabilities()
+    return GenerationOptions(
+        timeout_s=max(GenerationOptions().timeout_s, patience_s(prompt.tokens)),
+        progress=can.progress,
+        keep_alive_s=FULL_KEEP_ALIVE_S if can.keep_alive else None,
+    )
 
 
 def _declined(confidence: Confidence, tell: Callable[[Event], None]) -> _Outcome:

@@ -37,7 +37,8 @@ def open_service(settings: Settings, workspace: str | None, folder: Path) -> Ite
         lambda: backend(settings),
         AskOptions(settings.prompt_tokens, settings.answer_tokens, settings.retrieval_adapt),
         loader=cache(lambda model: loader_of(loads, model, data.owned)),
-        snapshots=cache(lambda: snapshots(settings)),
+        snapshots=cache(lambda: snapshots(deep_settings(settings))),
+        deep=(lambda: backend(deep_settings(settings))) if has_deep_backend(settings) else None,
     )
     try:
         yield service
@@ -165,6 +166,36 @@ def _embedded(settings: Settings) -> Backend:
     model = Path(settings.embedded_model).expanduser() if settings.embedded_model else None
     kept = snapshots(replace(settings, backend="embedded"))
     return EmbeddedBackend(model, profile=profile(settings), slots_folder=kept.folder if kept else None)
+
+
+def has_deep_backend(settings: Settings) -> bool:
+    """Whether the whole code base is read by another model, or in another window, than the evidence."""
+    return settings.full_backend != "same" or bool(settings.full_url or settings.full_model or settings.full_context)
+
+
+def deep_settings(settings: Settings) -> Settings:
+    """The settings under which the whole code base is read. Raises SettingsError where they could not work well."""
+    if not has_deep_backend(settings):
+        return settings
+    kind = settings.backend if settings.full_backend == "same" else settings.full_backend
+    if settings.full_context and not settings.full_url and kind in {"auto", "ollama"}:
+        raise SettingsError(
+            f"full.context is {settings.full_context} on the same Ollama, which holds a model in one window only: "
+            "it would load it again, and forget all it has read, with every change of tier.",
+            "Start a second one (OLLAMA_HOST=127.0.0.1:11435 ollama serve) and name it with full.url, or set "
+            "ollama.context for all tiers.",
+        )
+    if settings.full_url and kind == "auto":
+        raise SettingsError("full.url is set, but not what answers there.", "Set full.backend.")
+    changes: dict[str, object] = {"backend": kind}
+    for value, fields in (
+        (settings.full_url, {"ollama": "ollama_host", "llama-server": "llama_server_url", "openai": "openai_url"}),
+        (settings.full_model, {"ollama": "ollama_model", "embedded": "embedded_model", "openai": "openai_model"}),
+        (settings.full_context, dict.fromkeys(("ollama", "embedded", "openai"), "profile_context")),
+    ):
+        if value and kind in fields:
+            changes[fields[kind]] = value
+    return replace(settings, **changes)  # type: ignore[arg-type] # the fields are of the values' types
 
 
 def snapshots(settings: Settings) -> Snapshots | None:

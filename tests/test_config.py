@@ -92,6 +92,10 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "profile_parallel": ("2", "2", 2),
     "profile_keep_alive": ('"30m"', "30m", "30m"),
     "snapshots_gigabytes": ("8", "8", 8),
+    "full_backend": ('"llama-server"', "llama-server", "llama-server"),
+    "full_url": ('"http://127.0.0.1:8081"', "http://127.0.0.1:8081", "http://127.0.0.1:8081"),
+    "full_model": ('"deep"', "deep", "deep"),
+    "full_context": ("262144", "262144", 262_144),
 }
 
 

@@ -600,6 +600,27 @@ def test_a_saved_state_is_taken_back_once_for_several_questions(tmp_path: Path, 
     assert kept.label == "w"
 
 
+def test_another_model_may_read_the_whole_code_base(folder: Path) -> None:
+    daily = ScriptedBackend(*spoken("So it is [1]."), info=BackendInfo("scripted", "daily", 8_192, 4_096))
+    deep = ScriptedBackend(*spoken("So it is [1]."), info=replace(READER, model="deep"))
+    data = DataFolder(folder / "data")
+    service = Service(
+        Index.for_reading(data, "w"),
+        list,
+        lambda: daily,
+        AskOptions(),
+        lambda: 0.0,
+        cache(lambda model: loader_of(folder / "loads", model, data.owned)),
+        deep=lambda: deep,
+    )
+    assert service.ask(QUESTION, Tier.FULL).model == "deep"
+    assert service.ask(QUESTION, Tier.RAG).model == "daily"
+    service.close()
+    assert (len(daily.prompts), len(deep.prompts)) == (1, 1)
+    assert daily.closed
+    assert deep.closed
+
+
 def test_a_path_can_be_kept_out_of_every_prompt(folder: Path) -> None:
     with Index.for_reading(DataFolder(folder / "data"), "w") as index:
         found = tree_of(index, lambda path: not path.endswith(".md"))
