@@ -18,7 +18,7 @@ SAMPLE = ROOT / "sample_repo"
 QUESTION = "When is a memtable written to a level-0 table, and who decides it?"
 COMMANDS = (
     "index search symbol references callers callees hierarchy overrides includes included-by history"
-    " impact ask status export doctor evaluate tune repair"
+    " impact ask status export doctor evaluate tune plan extend-context profile measure-context warm monitor repair"
 ).split()
 
 Shell = Callable[..., tuple[int, str, str]]
@@ -144,6 +144,8 @@ def test_the_help_of_all_names_every_command(capsys: pytest.CaptureFixture[str])
         (["doctor"], {"findings"}),
         (["doctor", str(SAMPLE)], {"left_out"}),
         (["repair"], {"repairs"}),
+        (["plan", "gpt-oss:20b", "--gpu", "RTX 4080", "--ram", "32GB"], {"model", "recommended", "reasons", "rows"}),
+        (["profile", "--engine", "ollama"], {"engine", "knobs"}),
     ],
 )
 def test_json_is_one_object_on_stdout_with_the_promised_keys(
