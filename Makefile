@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DATA := .demo
 QUESTION := When is a memtable written to a level-0 table, and who decides it?
 
-.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-commits facts format clean
+.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-commits facts format clean
 
 # The stamp makes pip run once, and again whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -53,6 +53,9 @@ bench-retrieval: install
 
 bench-backends: install
 	$(BIN)/python benchmarks/backends.py
+
+bench-prefix: install
+	$(BIN)/python benchmarks/prefix_restore.py
 
 # REPOSITORY is a clone of any library, with its history.
 bench-commits: install

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from hub.backends import embedded
 from hub.backends.embedded import CONTEXT_WINDOW, EmbeddedBackend
+from hub.capacity.gguf import fingerprint
 from hub.capacity.model import KvType
 from hub.capacity.profile import Engine, Knob, KvPlacement, Numa, Place, Profile, Switch, settle
 from hub.capacity.profile.renderings import EXAMPLE
@@ -228,11 +229,12 @@ def test_experts_and_checkpoints_of_a_recurrent_model_arrive(model: Path, tmp_pa
     assert forgetful.told["ends"][1][2] == 0
 
 
-def test_states_of_prompts_are_kept_where_it_was_asked_for(stretched: Seen, plain: Seen) -> None:
+def test_states_of_prompts_are_kept_where_it_was_asked_for(stretched: Seen, plain: Seen, model: Path) -> None:
     assert stretched.told["capable"]
     assert stretched.told["saved"] >= stretched.told["ends"][0][1]
     assert "k q8_0 v q4_0" in stretched.told["identity"]
     assert "yarn 2 8192" in stretched.told["identity"]
+    assert fingerprint(model) in stretched.told["identity"]  # a path may have another model tomorrow
     assert not plain.told["capable"]
 
 

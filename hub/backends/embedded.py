@@ -26,7 +26,7 @@ from hub.backends import refuse_overlong
 from hub.backends.llama_server import TEMPLATE_TOKENS, LlamaServerBackend
 from hub.capacity import host, memory
 from hub.capacity.architecture import shape_of
-from hub.capacity.gguf import read_header
+from hub.capacity.gguf import fingerprint, read_header
 from hub.capacity.model import KvType, Load, ModelShape, Placement
 from hub.capacity.profile import Binding, Engine, Place, Profile, Settled, Switch, settle
 from hub.capacity.profile.knobs import check_cpus, read_cpus
@@ -156,10 +156,11 @@ class EmbeddedBackend:
         self._client().erase_prefix()
 
     def identity(self) -> str:
-        """What the state of a prompt depends on: what the server tells, the library's version, KV types and RoPE."""
+        """What the state of a prompt depends on: what the server tells, the file, the library, KV types and RoPE."""
         profile = self._profile
         parts = (
             self._client().identity(),
+            f"file {fingerprint(self._model)}",
             f"xllamacpp {importlib.metadata.version('xllamacpp')}",
             f"k {profile.k_type or KvType.F16} v {profile.v_type or KvType.F16}",
             f"yarn {profile.yarn_factor:g} {profile.yarn_original} swa_full {profile.swa_full}",
