@@ -17,7 +17,8 @@ HubError
     ├── UnsupportedRequest     it cannot do what was asked for; nothing was sent
     ├── PrefixUnusable         the kept state of a prompt cannot be taken back
     ├── PromptTooLong          the prompt does not fit its window; nothing was sent or everything was refused
-    └── BrokenStream           it stopped half-way or answered about a shortened prompt
+    └── BrokenStream           it stopped half-way
+        └── PromptShortened        it answered about less than it was sent
 """
 
 
@@ -95,4 +96,8 @@ class PromptTooLong(BackendError):
 
 
 class BrokenStream(BackendError):
-    """The answer stopped half-way, or was made from a prompt that the backend had shortened."""
+    """The answer stopped half-way."""
+
+
+class PromptShortened(BrokenStream):
+    """The answer was made from less than the prompt, so it is none."""

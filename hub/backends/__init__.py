@@ -11,7 +11,7 @@ Knows nothing of retrieval, of how a prompt is written, or of what becomes of an
 import json
 from typing import Any
 
-from hub.errors import BrokenStream, PromptTooLong, UnsupportedRequest
+from hub.errors import PromptShortened, PromptTooLong, UnsupportedRequest
 from hub.model import Capabilities, GenerationOptions
 
 # Alternatives to each token that any of the engines tells: the bound of OpenAI's interface, which all of them keep.
@@ -29,9 +29,9 @@ def refuse_overlong(prompt_tokens: int, answer_tokens: int, window: int) -> None
 
 
 def refuse_shortened(read: int, least: int, way_out: str) -> None:
-    """Raises BrokenStream if the answer was made from fewer tokens than the prompt has at least."""
+    """Raises PromptShortened if the answer was made from fewer tokens than the prompt has at least."""
     if read < least:
-        raise BrokenStream(
+        raise PromptShortened(
             f"The answer was made from a shortened prompt: {read} tokens were read of at least {least} sent.", way_out
         )
 

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from hub.capacity import machine
-from hub.errors import BrokenStream, HubError, PromptTooLong
+from hub.errors import HubError, PromptShortened, PromptTooLong
 from hub.measuring.model import Peak, Reading, Sampler, Status
 from hub.model import Backend
 from indexer.processes import follow_the_parent, interrupts_held_back
@@ -44,7 +44,6 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "unable to allocate",
 )
-_SHORTENED = "shortened"
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -193,7 +192,7 @@ class Engine:
             return Failed(Status.REFUSED, message, hint)
         if _is_memory(message) or kind == MemoryError.__name__ or (stage != "make" and _is_memory(said)):
             return Failed(Status.OUT_OF_MEMORY, message, hint)
-        if kind == BrokenStream.__name__ and _SHORTENED in message:
+        if kind == PromptShortened.__name__:
             return Failed(Status.TRUNCATED, message, hint)
         return Failed(Status.CRASHED, message, hint, lasting=stage == "make" or kind == "ModelMissing")
 
@@ -279,7 +278,7 @@ def _serve(pipe: Connection, make: Make, log: Path, data_limit: int | None) -> N
 
 def _kind(error: HubError) -> str:
     """The class by which an error is told apart: the ones that are known, else the general one."""
-    known = (PromptTooLong, BrokenStream)
+    known = (PromptTooLong, PromptShortened)
     return next((kind.__name__ for kind in known if isinstance(error, kind)), type(error).__name__)
 
 

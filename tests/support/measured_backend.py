@@ -11,7 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from hub.errors import BackendUnavailable, BrokenStream, HubError, PromptTooLong
+from hub.errors import BackendUnavailable, BrokenStream, HubError, PromptShortened, PromptTooLong
 from hub.measuring.engine import Failed
 from hub.measuring.model import Peak, Reading, Status
 from hub.model import (
@@ -107,7 +107,7 @@ class MeasuredBackend:
             case "stream breaks":
                 raise BrokenStream("The connection broke.", "Look at the log.")
             case "shortened":
-                raise BrokenStream("The answer was made from a shortened prompt: 5 tokens of 10.", "")
+                raise PromptShortened("The answer was made from a shortened prompt: 5 tokens of 10.", "")
 
 
 _held: list[Any] = []
@@ -129,7 +129,7 @@ class HereEngine:
         except PromptTooLong as error:
             raise Failed(Status.REFUSED, error.message, error.hint) from None
         except BrokenStream as error:
-            shortened = "shortened" in error.message
+            shortened = isinstance(error, PromptShortened)
             raise Failed(Status.TRUNCATED if shortened else Status.CRASHED, error.message, error.hint) from None
         except HubError as error:
             raise Failed(Status.CRASHED, error.message, error.hint) from None

@@ -34,7 +34,7 @@ from hub.backends.ollama.models import (
 )
 from hub.backends.ollama.server import DEFAULT_HOST, Overlong, Server, fact
 from hub.backends.vocabulary import Vocabulary, read
-from hub.errors import BackendError, BrokenStream, UnsupportedRequest
+from hub.errors import BackendError, PromptShortened, UnsupportedRequest
 from hub.model import (
     BackendInfo,
     Capabilities,
@@ -148,7 +148,7 @@ class OllamaBackend:
         )
 
     def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
-        """As Backend.stream. Raises BrokenStream also when Ollama says it read less than was sent."""
+        """As Backend.stream. Raises PromptShortened also when Ollama says it read less than was sent."""
         window = self._window()
         if options.logprobs is not None or options.json_schema or options.progress:
             refuse_unsupported(options, self.capabilities(), "ollama")
@@ -247,7 +247,7 @@ class OllamaBackend:
         yield Completion(text, usage, finish, logprobs, _timings(last))
 
     def _check(self, prompt: Prompt, tokens: int, window: int) -> None:
-        """Raises BrokenStream if Ollama read fewer tokens than were sent, as far as that can be known.
+        """Raises PromptShortened if Ollama read fewer tokens than were sent, as far as that can be known.
 
         What cuts a prompt cuts it to the window or to half of it.
         """
@@ -255,7 +255,7 @@ class OllamaBackend:
         if self._is_proved(prompt):
             least = max(least, self._counted(prompt) - JOINED_TOKENS)
         if tokens < least or tokens >= window:
-            raise BrokenStream(
+            raise PromptShortened(
                 f"The answer was made from a shortened prompt: Ollama read {tokens} tokens of at least "
                 f"{max(least, tokens + 1)} sent.",
                 "Update Ollama: this version cuts prompts although it is told not to.",
