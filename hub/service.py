@@ -12,7 +12,7 @@ from hub.confidence import LOOKED_AT, assess
 from hub.errors import BackendError, BackendUnavailable, PromptTooLong
 from hub.fullload.loading import FullLoad, Loader
 from hub.fullload.snapshots import Snapshots
-from hub.fullload.warming import Warmth, ignore_progress, warm
+from hub.fullload.warming import LoadsAnew, Warmth, ignore_progress, warm
 from hub.fullload.window import FullLoads, patience_s
 from hub.impact import Impact
 from hub.model import (
@@ -436,6 +436,8 @@ class Service:
         if load.left_out:
             names = ", ".join(load.left_out[:3]) + (" and others" if len(load.left_out) > 3 else "")
             notes.append(f"The window has no room for {len(load.left_out)} of the files, such as {names}.")
+        if isinstance(backend, LoadsAnew) and (reason := backend.reload_ahead()):
+            notes.append(reason)
         options = replace(_patient(backend, prompt), max_tokens=self._options.answer_tokens)
         if self._held != load.text and backend.capabilities().prefix_files and self._snapshots() is not None:
             notes += self._warm(backend, load, tell).notes

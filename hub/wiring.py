@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.config import Settings
-from hub.errors import BackendError, BackendUnavailable, SettingsError, WorkspaceError
+from hub.errors import BackendError, BackendUnavailable, SettingsError, SnapshotError, WorkspaceError
 from hub.fullload.loading import loader_of
 from hub.fullload.snapshots import Snapshots
 from hub.model import Backend
@@ -37,7 +37,7 @@ def open_service(settings: Settings, workspace: str | None, folder: Path) -> Ite
         lambda: backend(settings),
         AskOptions(settings.prompt_tokens, settings.answer_tokens, settings.retrieval_adapt),
         loader=cache(lambda model: loader_of(loads, model, data.owned)),
-        snapshots=cache(lambda: snapshots(deep_settings(settings))),
+        snapshots=cache(lambda: _writable_snapshots(deep_settings(settings))),
         deep=(lambda: backend(deep_settings(settings))) if has_deep_backend(settings) else None,
     )
     try:
@@ -164,7 +164,7 @@ def _embedded(settings: Settings) -> Backend:
     from hub.backends.embedded import EmbeddedBackend  # noqa: PLC0415 - for those who ask a model
 
     model = Path(settings.embedded_model).expanduser() if settings.embedded_model else None
-    kept = snapshots(replace(settings, backend="embedded"))
+    kept = _writable_snapshots(replace(settings, backend="embedded"))
     return EmbeddedBackend(model, profile=profile(settings), slots_folder=kept.folder if kept else None)
 
 
@@ -208,6 +208,16 @@ def snapshots(settings: Settings) -> Snapshots | None:
     if settings.snapshots_gigabytes == 0 or (elsewhere and folder is None):
         return None
     return Snapshots(folder or settings.data / "prefixes", settings.snapshots_gigabytes << 30)
+
+
+def _writable_snapshots(settings: Settings) -> Snapshots | None:
+    """The same; none where our own folder cannot be written, since an index may be read where nothing may be kept."""
+    try:
+        return snapshots(settings)
+    except SnapshotError:
+        if settings.profile_slots_folder:
+            raise
+        return None
 
 
 def engine(settings: Settings) -> "Engine":

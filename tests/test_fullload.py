@@ -621,6 +621,15 @@ def test_another_model_may_read_the_whole_code_base(folder: Path) -> None:
     assert deep.closed
 
 
+def test_a_model_that_has_to_be_loaded_again_is_said(folder: Path) -> None:
+    class Reloading(ScriptedBackend):
+        def reload_ahead(self) -> str:
+            return "It is loaded again."
+
+    answer, _ = ask(folder, Reloading(*spoken("So it is [1]."), info=READER))
+    assert "It is loaded again." in answer.notes
+
+
 def test_a_path_can_be_kept_out_of_every_prompt(folder: Path) -> None:
     with Index.for_reading(DataFolder(folder / "data"), "w") as index:
         found = tree_of(index, lambda path: not path.endswith(".md"))

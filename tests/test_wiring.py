@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hub.config import Settings
-from hub.errors import SettingsError
-from hub.wiring import deep_settings, has_deep_backend, snapshots
+from hub.errors import BackendUnavailable, SettingsError, SnapshotError
+from hub.wiring import backend, deep_settings, has_deep_backend, snapshots
 
 
 @pytest.fixture
@@ -46,16 +46,31 @@ def test_who_reads_the_whole_code_base_differs_in_what_is_named_only(
     assert replace(deep, backend=daily.backend, **{field: getattr(daily, field)}) == daily  # type: ignore[arg-type] # as above
 
 
-@pytest.mark.parametrize("backend", ["auto", "ollama"])
-def test_two_windows_of_one_model_on_one_ollama_are_refused(settings: Settings, backend: str) -> None:
+@pytest.mark.parametrize("kind", ["auto", "ollama"])
+def test_two_windows_of_one_model_on_one_ollama_are_refused(settings: Settings, kind: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        deep_settings(replace(settings, backend=backend, full_context=262_144))
+        deep_settings(replace(settings, backend=kind, full_context=262_144))
     assert "full.url" in refused.value.hint
 
 
 def test_an_address_of_nobody_knows_what_is_refused(settings: Settings) -> None:
     with pytest.raises(SettingsError, match=r"full\.url"):
         deep_settings(replace(settings, full_url="http://127.0.0.1:8081"))
+
+
+def test_an_index_that_may_only_be_read_keeps_no_states_and_needs_none(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    read_only = replace(settings, data=tmp_path / "file", backend="embedded")
+    with pytest.raises(SnapshotError):
+        snapshots(read_only)
+    try:
+        made = backend(read_only)
+    except BackendUnavailable as missing:
+        pytest.skip(f"needs the embedded llama.cpp: {missing.message}")
+    assert not made.capabilities().prefix_files
+    made.close()
+    with pytest.raises(SnapshotError):  # a folder that was asked for by name is not left out in silence
+        backend(replace(read_only, profile_slots_folder=str(tmp_path / "file" / "slots")))
 
 
 def test_states_lie_where_the_engine_writes_them(settings: Settings, tmp_path: Path) -> None:

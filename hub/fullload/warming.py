@@ -52,6 +52,14 @@ class KeepsPrefixes(Protocol):
         """Forgets what was read last. Raises BackendError."""
 
 
+@runtime_checkable
+class LoadsAnew(Protocol):
+    """A backend whose engine holds a model in one window, and loads it again when it is asked for another."""
+
+    def reload_ahead(self) -> str:
+        """Why the next request will load the model anew, in a sentence; "" where it need not. Raises BackendError."""
+
+
 class How(StrEnum):
     """Where most of a prefix came from."""
 
