@@ -561,7 +561,7 @@ def test_a_models_facts_are_its_metadata_and_matrices(fake: FakeOllama) -> None:
     ("shown", "kind"),
     [
         ({}, BrokenStream),
-        ({"model_info": {}, "tensors": [{"name": "a"}]}, BrokenStream),
+        ({"model_info": {}, "tensors": [{"name": "a"}]}, ModelFileError),
         ({"model_info": {}, "tensors": [{"name": "a", "type": "Q9_X", "shape": [32]}]}, ModelFileError),
         ({"model_info": {}, "tensors": [{"name": "a", "type": "F32", "shape": []}]}, ModelFileError),
     ],

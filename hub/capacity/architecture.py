@@ -158,11 +158,12 @@ def shape_of(metadata: Mapping[str, object], tensors: Iterable[Tensor], *, name:
     )
 
 
-def listed_tensors(listed: Iterable[Mapping[str, object]]) -> tuple[Tensor, ...]:
+def listed_tensors(listed: Iterable[object]) -> tuple[Tensor, ...]:
     """Tensors as Ollama lists them: ``name``, ``type`` as a word and ``shape`` as a list. Raises ModelFileError."""
     tensors = []
     for one in listed:
-        name, kind, shape = one.get("name"), one.get("type"), one.get("shape")
+        told = one if isinstance(one, Mapping) else {}
+        name, kind, shape = told.get("name"), told.get("type"), told.get("shape")
         if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(shape, Sequence):
             raise ModelFileError("A tensor is listed without its name, type or shape.", "Update Ollama.")
         sides = tuple(side for side in shape if isinstance(side, int) and not isinstance(side, bool))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hub.backends.ollama.server import DEFAULT_HOST, Server, missing
-from hub.capacity.gguf import Tensor, read_header, tensor_bytes
+from hub.capacity.architecture import listed_tensors
+from hub.capacity.gguf import Tensor, read_header
 from hub.errors import BackendError, BrokenStream, ModelFileError, ModelMissing
 
 # Parts of names of models that do not answer questions.
@@ -71,7 +72,7 @@ def installed_models(host: str = DEFAULT_HOST) -> tuple[str, ...]:
 def model_facts(host: str, model: str) -> tuple[Mapping[str, object], tuple[Tensor, ...]]:
     """The GGUF metadata of a model, vocabulary and all, and its matrices, by ``/api/show``. Raises BackendError.
 
-    Matrices of a type that is not known here raise ModelFileError. A model that is not in GGUF has no matrices.
+    Matrices that are listed by halves or of an unknown type raise ModelFileError. A model not in GGUF has no matrices.
     """
     server = Server(host)
     try:
@@ -81,7 +82,7 @@ def model_facts(host: str, model: str) -> tuple[Mapping[str, object], tuple[Tens
     metadata = shown.get("model_info")
     if not isinstance(metadata, dict):
         raise BrokenStream(f"Ollama tells nothing of what {model} is made of.", "Update Ollama.")
-    return metadata, tuple(_tensor(entry) for entry in shown.get("tensors") or ())
+    return metadata, listed_tensors(shown.get("tensors") or ())
 
 
 def residency(host: str = DEFAULT_HOST) -> tuple[Resident, ...]:
@@ -138,15 +139,6 @@ def _keep(host: str, model: str, body: Mapping[str, object]) -> None:
         server.keep(model, body)
     finally:
         server.close()
-
-
-def _tensor(entry: object) -> Tensor:
-    facts = entry if isinstance(entry, dict) else {}
-    name, kind, shape = facts.get("name"), facts.get("type"), facts.get("shape")
-    if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(shape, list):
-        raise BrokenStream("Ollama describes a model's matrices in a form that is not known.", "Update codehub.")
-    sides = tuple(side for side in shape if isinstance(side, int))
-    return Tensor(name, sides, kind, tensor_bytes(sides, kind))
 
 
 def _number(value: object) -> int:
