@@ -13,9 +13,35 @@ class Tier(StrEnum):
 
     EXACT = "exact"  # answered from the tables
     RAG = "rag"  # a moderate prompt of retrieved chunks
-    WIDE = "wide"
-    FULL = "full"
+    WIDE = "wide"  # a larger one, with the graph and a second round of questions
+    FOCUS = "focus"  # the signatures of the whole code base, and the bodies of the best files
+    FULL = "full"  # the code base itself, as much of it as the window holds
+    ANALYSIS = "analysis"  # all of it, part after part
     NONE = "none"  # declined
+
+
+class Policy(StrEnum):
+    """What a better answer is worth against waiting for it."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    EXHAUSTIVE = "exhaustive"
+
+
+class Breadth(StrEnum):
+    """How much of a code base a question is about."""
+
+    POINT = "point"  # one place
+    RELATION = "relation"  # what stands in a relation to one thing: callers, overriders, users
+    GLOBAL = "global"  # much or all of it: its structure, every place where something is done
+
+
+class Rendering(StrEnum):
+    """How much of a piece of evidence is shown."""
+
+    BODY = "body"
+    SIGNATURE = "signature"  # with what its comment says
+    NAME = "name"
 
 
 class SignalSource(StrEnum):
@@ -131,13 +157,17 @@ class Understood:
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """``value`` in 0..1. ``calibrated`` says whether it is a probability or only an ordering."""
+    """``value`` in 0..1: that what the prompt shows holds the evidence for a right answer; after an answer was checked,
+    that the answer is right. ``calibrated`` says whether it is a probability or only an ordering.
+    """
 
     value: float
     tier: Tier
     reasons: tuple[str, ...]
     features: tuple[tuple[str, float], ...] = ()
     calibrated: bool = False
+    gains: tuple[tuple[Tier, float], ...] = ()  # that a further tier shows what is missing, if something is
+    guarantee: str = ""  # what is certified of answers that are this sure, in a sentence; "" where nothing is
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +187,8 @@ class Prompt:
     evidence: tuple[str, ...]  # the quoted text of each citation, same order
     tokens: int
     dropped: tuple[Span, ...] = ()  # hits that did not fit the budget
+    marks: tuple[str, ...] = ()  # how the text names each citation, such as "F3:120-158"; () where by its label
+    renderings: tuple[Rendering, ...] = ()  # how much is shown of each citation; () where all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +344,31 @@ class Piece:
     text: str
 
 
-Event = Found | Reading | Prefill | Piece
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One tier that was tried. ``left`` says in a sentence why it was not the last, "" where its answer stands."""
+
+    tier: Tier
+    confidence: float  # that its prompt holds the evidence, before anything was written
+    checked: float | None = None  # that its answer is right, after the checks; None where nothing was written
+    backend: str = "none"
+    model: str = "none"
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+    left: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The answer is looked for in another tier; the text told so far is void."""
+
+    attempt: Attempt
+    to: Tier
+    gain: float  # that the tier shows what is missing, if something is
+    cost_s: float  # seconds it is expected to take
+
+
+Event = Found | Reading | Prefill | Piece | Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +388,7 @@ class Answer:
     stamp: Stamp
     workspace: str
     notes: tuple[str, ...] = field(default=())
+    attempts: tuple[Attempt, ...] = ()  # every tier that was tried, in order
 
     @property
     def declined(self) -> bool:
