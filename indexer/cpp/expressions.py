@@ -545,8 +545,8 @@ class Expressions:
 
 def parenthesized_call(node: Node, code: bytes) -> tuple[Node, list[Node]] | None:
     """The name and arguments of ``(std::max)(a, b)``, which the grammar takes for a cast of a comma expression."""
-    parts = node.children
-    named = parts[1].named_child(0) if len(parts) > 1 else None
+    parts = [part for part in node.children if part.type != "comment"]
+    named = parts[1].named_child(0) if len(parts) > 1 and parts[1].named_child_count else None
     if named is None or code[named.end_byte : parts[-1].start_byte].strip() != b")":
         return None
     arguments = listed_by_commas(parts[-1])
