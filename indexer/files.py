@@ -13,6 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+from pathspec.pattern import RegexPattern
+from pathspec.patterns.gitignore import GitIgnorePatternError
 
 from indexer.errors import TreeError
 from indexer.model import Language, Problem, SourceFile
@@ -34,6 +36,7 @@ _LANGUAGES = {
     ".text": Language.TEXT,
 }
 _IGNORE_FILES = (".gitignore", ".codehubignore")
+_FOLDER_MARK = "ps_d"  # the group of pathspec's expressions that matches the slash behind a folder
 _SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "CMakeFiles"})
 _GENERATED_NAME = re.compile(r"(\.pb\.(h|cc)|\.grpc\.pb\.(h|cc)|_generated\.h|^(moc|qrc)_.*\.cpp|^ui_.*\.h)$")
 _GENERATED_MARK = re.compile(
@@ -227,7 +230,16 @@ _Rules = tuple[tuple[str, GitIgnoreSpec], ...]  # (folder the patterns stand in,
 
 
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(lines)
+    return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
+
+
+def _is_pattern(line: str) -> bool:
+    """Whether a line says something; git passes over what does not, such as a lone ``!``."""
+    try:
+        GitIgnoreSpec.from_lines((line,))
+    except GitIgnorePatternError:
+        return False
+    return True
 
 
 def _lines(file: Path) -> list[str]:
@@ -242,7 +254,27 @@ def _ignored(path: str, rules: _Rules) -> bool:
     """The innermost folder with an opinion decides, as in git."""
     for folder, spec in reversed(rules):
         relative = path[len(folder) + 1 :] if folder else path
-        verdict = spec.check_file(relative).include
+        verdict = _verdict(relative, spec)
         if verdict is not None:
             return verdict
     return False
+
+
+def _verdict(path: str, spec: GitIgnoreSpec) -> bool | None:
+    """What the last pattern says that means this very entry. What is said of the folders above it was heeded on the way
+    down, so ``!*/`` lets folders in and nothing that stands in them.
+    """
+    for pattern in reversed(spec.patterns):
+        if not isinstance(pattern, RegexPattern) or pattern.include is None or pattern.regex is None:
+            continue
+        if _means(pattern.regex, path):
+            return pattern.include
+    return None
+
+
+def _means(expression: "re.Pattern[str]", path: str) -> bool:
+    """Whether an expression of pathspec's matches an entry itself: its name, or the slash behind it."""
+    bare = path.removesuffix("/")
+    if any(match.groupdict().get(_FOLDER_MARK) is None for match in expression.finditer(bare)):
+        return True
+    return any(len(bare) < match.end() and match.groupdict().get(_FOLDER_MARK) for match in expression.finditer(path))

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import TreeError
@@ -72,22 +72,33 @@ def test_ignore_files_count_at_every_level_and_the_innermost_decides(tmp_path: P
     assert taken(tmp_path, FileRules(exclude=("sub/",))) == ["lib/kept.gen.cc", "lib/top.cc"]
 
 
-def test_the_same_files_are_taken_that_git_itself_does_not_ignore(tmp_path: Path) -> None:
+PATTERNS = [
+    *("*", "!*.*", "!*/", "*.txt", "!*.cc", "out/", "!keep/out/", "!t/n.txt", "q/a?.cc", "x", "!x/", "!x", "/*", "!/x"),
+    *("/x/*", "!/x/y", "y/*", "!y/z", "**/d.h", "x/**", "x/**/d.h", "**/y/", "out", "!out", "# words", "[ab].cc", "!"),
+]
+
+
+@given(st.lists(st.sampled_from(PATTERNS), max_size=5), st.lists(st.sampled_from(PATTERNS), max_size=3))
+@example(["*", "!*.*", "!*/"], [])
+@example(["out/", "!keep/out/", "*.txt", "!t/n.txt", "q/a?.cc"], ["y/*", "!y/z", "**/d.h"])
+@settings(max_examples=60, deadline=None)
+def test_the_same_files_are_taken_that_git_itself_does_not_ignore(top: list[str], inner: list[str]) -> None:
     files = dict.fromkeys(
         "a.cc x/b.cc x/y/c.cc x/y/z/d.h out/e.cc deep/out/f.cc keep/out/g.cc t/n.txt t/m.txt q/a1.cc q/a22.cc".split(),
         "x\n",
     )
-    rules = {".gitignore": "out/\n!keep/out/\n*.txt\n!t/n.txt\nq/a?.cc\n", "x/.gitignore": "y/*\n!y/z\n**/d.h\n"}
-    tree(tmp_path, {**files, **rules})
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, timeout=30)
-    listed = subprocess.run(
-        ["git", "-C", str(tmp_path), "ls-files", "--others", "--exclude-standard"],
-        check=True,
-        timeout=30,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
-    assert taken(tmp_path) == sorted(path for path in listed if not path.endswith(".gitignore"))
+    with TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        tree(root, {**files, ".gitignore": "\n".join(top), "x/.gitignore": "\n".join(inner)})
+        subprocess.run(["git", "init", "-q", str(root)], check=True, timeout=30)
+        listed = subprocess.run(
+            ["git", "-C", str(root), "ls-files", "--others", "--exclude-standard"],
+            check=True,
+            timeout=30,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        assert taken(root) == sorted(path for path in listed if not path.endswith(".gitignore"))
 
 
 def test_symbolic_links_are_never_followed_even_in_a_loop(tmp_path: Path) -> None:
