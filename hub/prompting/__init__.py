@@ -3,29 +3,28 @@ where the evidence comes from, nor of the model.
 """
 
 from hub.prompting.layout import (
-    LEAST_LINES,
-    MOST_EVIDENCE,
     ONE_SENTENCE_SYSTEM,
-    SYSTEM,
     Foundation,
     ask_one_sentence,
-    assemble,
     defused,
     fence_of,
     heading,
     visible,
 )
+from hub.prompting.packing import LEAST_LINES, SYSTEM, Part, Passage, Stretch, pack
 
 __all__ = [
     "LEAST_LINES",
-    "MOST_EVIDENCE",
     "ONE_SENTENCE_SYSTEM",
     "SYSTEM",
     "Foundation",
+    "Part",
+    "Passage",
+    "Stretch",
     "ask_one_sentence",
-    "assemble",
     "defused",
     "fence_of",
     "heading",
+    "pack",
     "visible",
 ]

@@ -86,6 +86,17 @@ class Brief(NamedTuple):
     path: str
 
 
+class Outline(NamedTuple):
+    """A row of a symbol, as far as where its lines are needs it."""
+
+    id: SymbolId
+    kind: str
+    name: str  # qualified
+    is_definition: int
+    first_line: int
+    last_line: int
+
+
 class Names:
     """Reads the symbols of one table."""
 
@@ -171,6 +182,17 @@ class Names:
         """The symbols of a file, outer ones first."""
         rows = self._db.rows(f"{_COLUMNS} WHERE path = ?", (path,))
         return sorted((symbol_of(row) for row in rows), key=lambda s: (s.span.first_line, -s.span.last_line, s.id))
+
+    def outline(self, path: str, first_line: int, last_line: int) -> list[Outline]:
+        """The symbols of a file that have some of the lines, outer ones first; namespaces are left out."""
+        rows = self._db.rows(
+            "SELECT symbols.id, kind, CASE scope WHEN '' THEN name ELSE scope || '::' || name END, is_definition,"
+            " first_line, last_line FROM symbols JOIN files ON files.id = symbols.file"
+            " WHERE path = ? AND last_line >= ? AND first_line <= ? AND kind <> 'namespace'"
+            " ORDER BY first_line, last_line DESC, symbols.id",
+            (path, first_line, last_line),
+        )
+        return [Outline(*row) for row in rows]
 
     def all(self) -> Iterator[Symbol]:
         """Every symbol, by path and line."""

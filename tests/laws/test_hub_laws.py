@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
@@ -11,123 +11,20 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from hub.errors import PromptTooLong
 from hub.grounding import QUOTED_LINES, QUOTES, Verdict, checked, key_sentences, quotes
-from hub.model import Hit, Prompt, Query, SignalSource
-from hub.prompting import LEAST_LINES, MOST_EVIDENCE, assemble, visible
+from hub.model import Query, SignalSource
+from hub.prompting import visible
 from hub.retrieval import GLOBAL, Candidates, fuse, understand
 from hub.retrieval.arms import DECLARATION_SHARE
 from indexer.model import ChunkId, Span
 from indexer.words import words
-from tests.support.library import hit, prompt_of
+from tests.support.library import prompt_of
 
 WORDS = st.sampled_from(
     ["alpha", "beta", "Gamma", "app::Cache", "int x = 0;", "// why", "<<<a1", "[99]", "\u202e", "\r"]
 )
 LINES = st.lists(st.one_of(WORDS, st.just(""), st.text(max_size=12)), min_size=1, max_size=14)
 TEXTS = st.builds(lambda lines, end: "\n".join(lines) + end, LINES, st.sampled_from(["", "\n", "\n\n\n"])).filter(bool)
-HITS = st.lists(
-    st.builds(
-        hit, TEXTS, st.sampled_from(["a.cc", "b/c.h", "odd\n[1] name.cc"]), st.integers(1, 90), st.text(max_size=9)
-    ),
-    max_size=8,
-    unique_by=lambda one: (one.chunk.span.path, one.chunk.span.first_line),
-)
-
-
-def count_characters(text: str) -> int:
-    return len(text)
-
-
-def count_words(text: str) -> int:
-    return len(text.split())
-
-
-def count_oddly(text: str) -> int:
-    """The parts may count less than the whole, and the whole less than the parts; a longer text may count less."""
-    return len(text) // 3 + (len(text) % 7) * 4 + 60 * (len(text) > 900)
-
-
-COUNTERS = st.sampled_from([count_characters, count_words, count_oddly])
-
-
-def assembled(hits: Sequence[Hit], extra: int, count: Callable[[str], int]) -> tuple[Prompt, int]:
-    """A prompt with ``extra`` tokens of room for evidence, and its budget."""
-    empty = assemble("why?", (), 10**9, count)
-    budget = empty.tokens + extra
-    return assemble("why?", hits, budget, count), budget
-
-
-@given(HITS, st.integers(0, 1500), COUNTERS)
-def test_a_prompt_fits_its_budget(hits: list[Hit], extra: int, count: Callable[[str], int]) -> None:
-    prompt, budget = assembled(hits, extra, count)
-    assert prompt.tokens == count(prompt.system) + count(prompt.user) <= budget
-
-
-@given(HITS, st.integers(0, 1500), COUNTERS)
-def test_every_line_of_a_hit_is_either_shown_and_cited_or_named_as_dropped(
-    hits: list[Hit], extra: int, count: Callable[[str], int]
-) -> None:
-    prompt, _ = assembled(hits, extra, count)
-    expected = sorted((h.chunk.span.path, line) for h in hits for line in lines_of(h.chunk.span))
-    spans = (*(citation.span for citation in prompt.citations), *prompt.dropped)
-    assert sorted((span.path, line) for span in spans for line in lines_of(span)) == expected
-
-
-@given(HITS, st.integers(0, 1500), COUNTERS)
-def test_a_citation_names_exactly_the_lines_that_its_evidence_shows(
-    hits: list[Hit], extra: int, count: Callable[[str], int]
-) -> None:
-    prompt, _ = assembled(hits, extra, count)
-    assert [citation.label for citation in prompt.citations] == list(range(1, len(prompt.citations) + 1))
-    left = list(hits)
-    for citation, evidence in zip(prompt.citations, prompt.evidence, strict=True):
-        while not is_head(citation.span, left[0].chunk.span):
-            left.pop(0)
-        source = visible(left.pop(0).chunk.text).split("\n")
-        assert evidence.split("\n") == source[: len(lines_of(citation.span))]
-        assert f"\n{evidence}\n" in prompt.user
-
-
-@given(HITS, st.integers(0, 1500), COUNTERS)
-def test_a_piece_cut_to_fewer_than_a_few_lines_is_not_shown(
-    hits: list[Hit], extra: int, count: Callable[[str], int]
-) -> None:
-    prompt, _ = assembled(hits, extra, count)
-    whole = {h.chunk.span for h in hits}
-    assert all(c.span in whole or len(lines_of(c.span)) >= LEAST_LINES for c in prompt.citations)
-
-
-@given(HITS, st.integers(0, 1500), COUNTERS)
-def test_equal_hits_and_budget_give_an_equal_prompt(hits: list[Hit], extra: int, count: Callable[[str], int]) -> None:
-    assert assembled(hits, extra, count) == assembled(list(hits), extra, count)
-
-
-@given(st.integers(0, 10), st.integers(1, 500))
-def test_no_more_pieces_than_a_model_reads_well_are_shown(more: int, first_line: int) -> None:
-    hits = [hit("int x;\n", first_line=first_line + number) for number in range(MOST_EVIDENCE + more)]
-    prompt = assemble("why?", hits, 10**9, count_characters)
-    assert (len(prompt.citations), len(prompt.dropped)) == (MOST_EVIDENCE, more)
-
-
-@given(st.text(max_size=40), st.integers(-10, 700))
-def test_a_question_that_does_not_fit_is_refused_and_never_shortened(question: str, budget: int) -> None:
-    needed = assemble(question, (), 10**9, count_characters).tokens
-    if needed <= budget:
-        assert visible(question) in assemble(question, (), budget, count_characters).user
-        return
-    with pytest.raises(PromptTooLong) as refusal:
-        assemble(question, (), budget, count_characters)
-    assert refusal.value.hint
-
-
-def lines_of(span: Span) -> range:
-    return range(span.first_line, span.last_line + 1)
-
-
-def is_head(part: Span, whole: Span) -> bool:
-    return (part.path, part.first_line) == (whole.path, whole.first_line) and part.last_line <= whole.last_line
-
 
 # What is shown
 
@@ -271,7 +168,7 @@ def test_a_quote_is_exactly_the_lines_that_its_citation_names_and_lies_within_th
         assert (
             quote.text.split("\n") == lines[span.first_line - whole.first_line : span.last_line - whole.first_line + 1]
         )
-        assert len(lines_of(span)) <= QUOTED_LINES
+        assert span.last_line - span.first_line < QUOTED_LINES
     assert quoted == quotes(prompt, weights, words)
 
 

@@ -17,6 +17,7 @@ from hub.model import (
     Streamed,
     Usage,
 )
+from hub.prompting import Passage, Stretch
 from indexer.index import DataFolder, Index
 from indexer.model import Chunk, Span, chunk_id
 from indexer.pipeline import EmbedderSource
@@ -70,6 +71,11 @@ def hit(text: str, path: str = "src/a.cc", first_line: int = 1, symbol: str = ""
     span = Span(path, first_line, first_line + lines - 1)
     chunk = Chunk(chunk_id(path, first_line, "", text), span, f"{path} | {symbol}", text)
     return Hit(chunk, 1.0, (Signal(SignalSource.LEXICAL, 1, 1.0),), (("lexical", 1.0),), symbol)
+
+
+def passage(text: str, path: str = "src/a.cc", first_line: int = 1, symbol: str = "", score: float = 1.0) -> Passage:
+    """A passage that is shown whole or not at all."""
+    return Passage((Stretch(hit(text, path, first_line).chunk.span, text),), score, symbol)
 
 
 def prompt_of(*texts: str, path: str = "src/a.cc") -> Prompt:
