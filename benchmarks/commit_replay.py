@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from end_to_end import machine  # noqa: E402 - the path is set above, so that a plain checkout works
 
 from hub.backends.embedded import EmbeddedBackend  # noqa: E402
+from hub.evidence.skeleton import standing  # noqa: E402
 from hub.fullload.entries import Entry, Kind, rendered, shown  # noqa: E402
 from hub.fullload.log import Log, Ranking, Room, laid_out, updated  # noqa: E402
-from hub.fullload.tree import standing  # noqa: E402
 from indexer import history  # noqa: E402
 from indexer.files import MAX_FILE_BYTES, language_of  # noqa: E402
 

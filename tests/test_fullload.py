@@ -14,12 +14,13 @@ from hub.backends.embedded import EmbeddedBackend
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.cli import main
 from hub.errors import BackendUnavailable, BrokenStream, PromptTooLong, UnsupportedRequest
+from hub.evidence.skeleton import standing
 from hub.fullload import store
 from hub.fullload.entries import SYSTEM, Entry, Kind, change, rendered, sheet, shown
 from hub.fullload.loading import FullLoad, Loader, loader_of
 from hub.fullload.log import MOST_MISSED, MOST_STALE, Log, Ranking, Room, laid_out, updated
 from hub.fullload.snapshots import Snapshots
-from hub.fullload.tree import Tree, standing, tree_of
+from hub.fullload.tree import Tree, tree_of
 from hub.fullload.warming import How
 from hub.fullload.window import LEAST_WINDOW
 from hub.model import (
@@ -37,7 +38,7 @@ from hub.model import (
     Tier,
     Usage,
 )
-from hub.prompting import Foundation, assemble
+from hub.prompting import Foundation, pack
 from hub.service import AskOptions, Service
 from indexer.errors import FolderBusyError
 from indexer.index import DataFolder, Index
@@ -398,7 +399,7 @@ def test_every_file_stands_in_the_prompt_before_the_evidence_and_the_question_la
     for path, text in LIBRARY.items():
         assert f"File {path}:\n" in prompt.user
         assert str(text).split("\n")[2] in prompt.user
-    assert prompt.user.index("Evidence:\n[1] ") > prompt.user.index("File tests/cache_test.cc:")
+    assert prompt.user.index("\n[1] ") > prompt.user.index("File tests/cache_test.cc:")
     assert prompt.user.endswith(f"Question: {QUESTION}\nAnswer with citations:")
     assert prompt.tokens <= READER.context_window
     assert (answer.tier, answer.text) == (Tier.FULL, "The oldest goes [1].")
@@ -666,7 +667,7 @@ def test_an_engine_reads_only_what_is_new_after_a_question_and_after_an_edit() -
     try:
         for told, question in ((log, "What is line1?"), (log, "Is there a six?"), (after, "Is there a six?")):
             foundation = Foundation(SYSTEM, told.text, backend.count_tokens(SYSTEM) + told.tokens)
-            prompt = assemble(question, (), 8_000, backend.count_tokens, foundation)
+            prompt = pack(question, (), 8_000, backend.count_tokens, foundation)
             (end,) = [item for item in backend.stream(prompt, options) if isinstance(item, Completion)]
             cached.append(end.usage.cached or 0)
     finally:

@@ -241,6 +241,7 @@ def test_an_empty_tree_has_no_walk(tmp_path: Path) -> None:
     with Index.for_reading(DataFolder(tmp_path / "data"), "w") as index:
         assert index.walk.from_chunks([(ChunkId("0" * 32), 1.0)], 10) == []
         assert index.walk.important(10) == []
+        assert index.walk.everywhere() == []
 
 
 def test_edges_that_were_kept_lead_where_edges_read_afresh_do(tmp_path: Path) -> None:
@@ -299,6 +300,21 @@ def test_what_much_of_the_code_leads_to_is_important(tmp_path: Path) -> None:
     assert names[0] == "core"
     assert names[-1] == "quiet"
     assert found == sorted(found, key=lambda item: (-item[1], item[0]))
+
+
+def test_every_chunk_has_its_part_of_what_walks_leave_in_its_own_file(tmp_path: Path) -> None:
+    shared = {f"t{number}.cc": function("set_up") for number in range(4)}  # one name, a function in each file
+    files = shared | {"core.cc": function("core"), "user.cc": "int core();\n\n" + function("user", "total += core();")}
+    index_of(write_tree(tmp_path / "tree", dict(files)), tmp_path / "data")
+    with Index.for_reading(DataFolder(tmp_path / "data"), "w") as index:
+        found = index.walk.everywhere()
+        chunks = [chunk.span for path in sorted(files) for chunk in index.table.chunks_of(path)]
+        important = index.walk.important(20)
+    assert [place for place, _ in found] == chunks
+    masses = {path: sum(mass for place, mass in found if place.path == path) for path in files}
+    assert max(masses, key=lambda path: masses[path]) == "core.cc"
+    assert len({round(masses[path], 12) for path in shared}) == 1
+    assert sum(masses.values()) == pytest.approx(sum(mass for _, mass in important))
 
 
 @settings(max_examples=8, deadline=None)

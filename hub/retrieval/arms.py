@@ -33,8 +33,8 @@ _SPELT_KINDS = frozenset(
 )
 
 
-def gather(index: Index, query: Query, embedders: Sequence[Embedder]) -> Candidates:
-    """What each arm found. An embedder that fails costs its arm and leaves a note."""
+def gather(index: Index, query: Query, embedders: Sequence[Embedder], depth: int = CANDIDATES) -> Candidates:
+    """What each arm found, ``depth`` chunks at most. An embedder that fails costs its arm and leaves a note."""
     named, unknown, ambiguous = _named_symbols(index, query)
     arms: dict[SignalSource, Found] = {}
     notes: list[str] = []
@@ -46,12 +46,12 @@ def gather(index: Index, query: Query, embedders: Sequence[Embedder]) -> Candida
     notes += suggested
     if meant:
         arms[SignalSource.SYMBOL] = meant
-    arms[SignalSource.LEXICAL] = index.text.search(query.wording, CANDIDATES, form)
+    arms[SignalSource.LEXICAL] = index.text.search(query.wording, depth, form)
     for embedder in embedders if query.terms else ():  # an empty text is near to anything
         source = SignalSource.STATIC if embedder.name.startswith("static") else SignalSource.VECTOR
         try:
             vector = embedder.embed_query(query.wording[:MOST_EMBEDDED_CHARS])
-            near = index.neighbours(embedder.name, vector, CANDIDATES)
+            near = index.neighbours(embedder.name, vector, depth)
         except EmbedderError as error:
             notes.append(f"Searched without vectors: {error.message}")
             continue
@@ -61,12 +61,12 @@ def gather(index: Index, query: Query, embedders: Sequence[Embedder]) -> Candida
     if query.terms:
         files = dict(index.commits.search(query.wording, FILES))
         if files:
-            arms[SignalSource.HISTORY] = index.commits.chunks(query.wording, CANDIDATES)
+            arms[SignalSource.HISTORY] = index.commits.chunks(query.wording, depth)
 
     # With the weights that ship, so that candidates do not depend on what was fitted.
     first = {source: found[:SEED_DEPTH] for source, found in arms.items()}
     seeds = fuse(_described(index, Candidates(query, first, {})), GLOBAL)[:SEEDS]
-    walked = index.walk.from_chunks([(seed.chunk, seed.score) for seed in seeds], CANDIDATES)
+    walked = index.walk.from_chunks([(seed.chunk, seed.score) for seed in seeds], depth)
     if walked:
         arms[SignalSource.GRAPH] = walked
     found = Candidates(

@@ -10,7 +10,7 @@ generations and kept in arrays. Nothing here knows what a question is, nor how i
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from indexer.model import ChunkId, SymbolId
+from indexer.model import ChunkId, Span, SymbolId
 from indexer.symbol_table.database import Database, marks
 from indexer.symbol_table.ties import MADE_OF, PLACELESS, Edges, Masses, Numbers, Parts, read, stretches
 
@@ -101,8 +101,6 @@ class Walk:
 
         The symbols are those that chunks are named after; one of several chunks has the mass of all.
         """
-        import numpy as np  # noqa: PLC0415 - brings 0.1 s, which symbol look-ups do without
-
         with self._db.moment():
             graph = self._current()
             rows = self._db.rows(
@@ -112,13 +110,27 @@ class Walk:
             )
         if graph is None or not rows or limit < 1:
             return []
-        start = np.zeros(len(graph.edges.offsets) - 1)
-        start[: len(graph.chunks)] = 1 / len(graph.chunks)
-        mass = iterate(graph.edges, start, RESTART, GLOBAL_ROUNDS) - RESTART * start
+        mass = _from_anywhere(graph)
         found: dict[SymbolId, float] = {}
         for chunk, symbol in rows:
             found[symbol] = found.get(symbol, 0.0) + float(mass[graph.numbers[chunk]])
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]
+
+    def everywhere(self) -> list[tuple[Span, float]]:
+        """(place, mass) of every chunk, by place: how much a walk that starts anywhere comes by there.
+
+        Empty while files wait to be linked.
+        """
+        with self._db.moment():
+            graph = self._current()
+            rows = self._db.rows(
+                "SELECT chunks.id, path, first_line, last_line FROM chunks JOIN files ON files.id = chunks.file"
+                " ORDER BY path, first_line, chunks.id"
+            )
+        if graph is None or not rows:
+            return []
+        mass = _from_anywhere(graph).tolist()
+        return [(Span(*place), mass[graph.numbers[chunk]]) for chunk, *place in rows]
 
     def keep(self) -> bool:
         """Stores the edges as they are now, so that those who open the table need not read them together. False where
@@ -162,6 +174,15 @@ class Walk:
         """What stored edges must be made of to be those of the table as it is."""
         constants = (MADE_AS, WEIGHTS, LEAST_ROW, *MADE_OF)
         return f"{self._db.generation()} {constants}"
+
+
+def _from_anywhere(graph: _Graph) -> Masses:
+    """The mass of each node where walks start at every chunk alike, less what only started there."""
+    import numpy as np  # noqa: PLC0415 - brings 0.1 s, which symbol look-ups do without
+
+    start = np.zeros(len(graph.edges.offsets) - 1)
+    start[: len(graph.chunks)] = 1 / len(graph.chunks)
+    return iterate(graph.edges, start, RESTART, GLOBAL_ROUNDS) - RESTART * start
 
 
 def push(edges: Adjacency, start: Masses, restart: float, tolerance: float) -> Masses:
