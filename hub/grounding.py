@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 
+from hub.claims.names import CODE_WORD, LANGUAGE, NAME, cut_off
 from hub.model import Citation, Prompt
 from indexer.model import Span
 
@@ -21,32 +22,36 @@ NEW_SHARE = 0.25  # 0 to 1; a further sentence must say so much of what the best
 QUOTES = 3  # pieces of evidence quoted: 1 to 8
 QUOTE_SHARE = 0.45  # 0 to 1; a further quote must match at least this share of what the best one does
 REPEATED_WORDS = 8  # a run of so many words that comes a second time is a loop: 5 to 20
+# Characters. A text without an end is checked after so many, since a loop may never come to one. 400 to 4,000.
+LONGEST_WAITING = 1_000
+LONGEST_WORD = 8_000  # characters without a blank, likewise: 4,000 to 32,000
 SHORTEST_REPEATED = 4  # words of a whole sentence that may not come twice: 3 to 7
 
 _NUMBERS = r"[0-9]+(?:[ \t]*,[ \t]*[0-9]+)*"
 _LABELS = re.compile(rf"\s?\[({_NUMBERS})\]")
-_SENTENCE_END = re.compile(rf"(?<=[.!?])(?:\s*\[{_NUMBERS}\])*\s+|\n")
-_MAY_BE_LABELS = re.compile(rf"(?:\s*\[{_NUMBERS}\])*\s*(?:\[[0-9, \t]*)?")
+# A mark of a prompt's piece, such as F3:120-158, and what a model makes of it: inner lines, one line, the file alone.
+_LINES = r"L?[0-9]{1,7}(?:[ \t]{0,2}[-\u2013][ \t]{0,2}L?[0-9]{1,7})?"
+_MARK = rf"F[0-9]{{1,5}}(?::[ \t]?{_LINES})?"
+_MARKS = rf"{_MARK}(?:[ \t]{{0,2}}[,;][ \t]{{0,2}}(?:{_MARK}|{_LINES})){{0,20}}"
+_IN_BRACKETS = rf"\[(?:{_NUMBERS}|{_MARKS})\]"
+_SENTENCE_END = re.compile(rf"(?<=[.!?])(?:\s*{_IN_BRACKETS})*\s+|\n")
+_BLANK = re.compile(r" (?!\[)")  # not what stands between a text and its label
+_MAY_BE_LABELS = re.compile(rf"(?:\s*{_IN_BRACKETS})*\s*(?:\[(?:[0-9, \t]*|F[FL0-9:,; \t\u2013-]{{0,900}}))?")
+_MARKED_LABELS = re.compile(rf"(?:\s|(?<![\w)]))\[({_NUMBERS})\]")  # where evidence has marks, a[1] is a subscript
+_COLON_WITHIN = r"(?=[^\])`\n]{0,900}:)"
+_MARKED = re.compile(
+    rf"\s?\[{_COLON_WITHIN}({_MARKS})\]|\s?(?<![\w)])\[({_MARKS})\](?!\()"
+    rf"|\s?\({_COLON_WITHIN}({_MARKS})\)|\s?(?<![\w/.:`-])(F[0-9]{{1,5}}:{_LINES})(?![\w/:])"
+)
+_MARKED_IN_CODE = re.compile(rf"\[{_COLON_WITHIN}({_MARKS})\]")
+_ALL_MARKS = re.compile(rf"`\[?{_COLON_WITHIN}({_MARKS})\]?`")  # a code span of nothing else
+_ONE_MARK = re.compile(r"(?:(F[0-9]+):?[ \t]?)?(?:L?([0-9]+)(?:[ \t]*[-\u2013][ \t]*L?([0-9]+))?)?")
+_OURS = "\x01"  # stands before a label that was given here, so that no label of the model's passes for one
 _CODE_SPAN = re.compile(r"(`[^`\n]*`)")
 _LABELS_IN_CODE = re.compile(rf"(?<![\w)\]])\[({_NUMBERS})\]")  # unlike subscripts, after nothing that has elements
-_CODE_WORD = re.compile(
-    r"`([^`\n]+)`|\b([A-Za-z_]\w*(?:::~?\w+)+)"
-    r"|\b([a-z]+[A-Z]\w*|[A-Z][a-z0-9]+[A-Z]\w*|[A-Z]{2,}[a-z]{2,}\w*|\w+_\w+)\b|\b([A-Za-z_]\w*)(?=\(\))"
-)
-_NAME = re.compile(r"\b[A-Za-z_]\w*")
 _PLACE = r"(?:[\w.+~-]{1,100}/){0,30}[\w.+~-]{1,100}\.[A-Za-z]\w{0,7}:[0-9]{1,7}(?:-[0-9]{1,7})?"
 _PLACES = re.compile(rf"\s?\[({_PLACE}(?:[ \t]*[,;][ \t]*{_PLACE}){{0,20}})\]|(?<![\w./+~-])({_PLACE})(?![\w/])")
 _ONE_PLACE = re.compile(r"(.+):([0-9]+)(?:-([0-9]+))?")
-# Words of the language itself (C++ standard, lex.key, and the directives of cpp.pre): they name nothing in a tree.
-_LANGUAGE = frozenset(
-    """alignas alignof asm auto bool break case catch char char16_t char32_t char8_t class co_await co_return co_yield
-    concept const const_cast consteval constexpr constinit continue decltype default define defined delete do double
-    dynamic_cast elif else endif enum error explicit export extern false final float for friend goto if ifdef ifndef
-    import include inline int line long module mutable namespace new noexcept nullptr operator override pragma private
-    protected public register reinterpret_cast requires return short signed sizeof static static_assert static_cast
-    struct switch template this thread_local throw true try typedef typeid typename undef union unsigned using virtual
-    void volatile wchar_t while""".split()
-)
 _IS_COMMENT = re.compile(r"^\s*(?://|/\*|\*(?!\w))")
 _COMMENT_MARK = re.compile(r"^\s*(?://[/!]?<?|/\*[*!]?<?|\*(?!/))\s?|\s*\*+/\s*$")
 _QUOTE_MARK = re.compile(r"^\s*>\s?")
@@ -70,6 +75,7 @@ class Verdict:
     fault: str = ""
     unknown_labels: set[str] = field(default_factory=set)  # as written
     places: dict[Span, int] = field(default_factory=dict)  # cited by path and line, with the labels they got
+    draft: str = ""  # the text and the sentence that did not pass, if one did not
 
     @property
     def grounded(self) -> bool:
@@ -97,21 +103,18 @@ def checked(
     at the first fault: the caller closes the stream. How the text was cut into pieces makes no difference. An index in
     a code span, such as ``buffer[0]`` between backticks, is no label.
     """
-    labels = {str(citation.label) for citation in prompt.citations}
     shown = "\n".join((question, *prompt.evidence, *(f"{c.span.path} {c.symbol}" for c in prompt.citations)))
-    vocabulary = _LANGUAGE | set(_NAME.findall(shown))
+    citing = _Citing(prompt, place, verdict, shown)
+    vocabulary = LANGUAGE | set(NAME.findall(shown)) | citing.files
     said: list[str] = []
     runs: set[tuple[str, ...]] = set()
     for sentence in _sentences(pieces):
-        clean, used = _without_unknown_labels(sentence, labels, verdict.unknown_labels)
-        named = clean
-        if place is not nowhere:
-            named = _PLACES.sub("", clean)
-            clean = _with_labelled_places(clean, len(labels), place, verdict)
+        clean, named = citing.labelled(sentence)
+        verdict.draft = verdict.text + clean
         verdict.fault = _invented_name(named, vocabulary, known) or _repetition(clean, said, runs)
         if verdict.fault:
             return
-        verdict.used |= used
+        citing.keep()
         verdict.text += clean
         yield clean
 
@@ -121,52 +124,162 @@ def _sentences(pieces: Iterable[str]) -> Iterator[str]:
     waiting = ""
     for piece in pieces:
         waiting += piece
-        # What follows an end decides whether it is one: as long as labels may follow, they belong to the sentence.
-        while (end := _SENTENCE_END.search(waiting)) and not _MAY_BE_LABELS.fullmatch(waiting, end.end()):
-            yield waiting[: end.end()]
-            waiting = waiting[end.end() :]
+        while length := _sentence_length(waiting):
+            yield waiting[:length]
+            waiting = waiting[length:]
     if waiting:
         yield waiting
 
 
-def _without_unknown_labels(sentence: str, labels: set[str], unknown: set[str]) -> tuple[str, set[int]]:
-    used: set[int] = set()
+class _Citing:
+    """Turns what a model cites, by label, by mark or by path and lines, into labels; takes out what was not shown.
 
-    def keep(match: re.Match[str]) -> str:
+    Whole pieces keep their own label; other lines get one behind those of the evidence, each stretch of lines its own.
+    """
+
+    def __init__(
+        self, prompt: Prompt, place: Callable[[str, int, int], Span | None], verdict: Verdict, shown: str
+    ) -> None:
+        self._labels = {str(citation.label) for citation in prompt.citations}
+        self._verdict = verdict
+        self._shown = shown
+        self._whole = {citation.span: citation.label for citation in reversed(prompt.citations)} if prompt.marks else {}
+        self._paths: dict[str, str] = {}
+        self._of_file: dict[str, list[int]] = {}
+        for mark, citation in zip(prompt.marks, prompt.citations, strict=False):
+            name = mark.partition(":")[0]
+            self._paths[name] = citation.span.path
+            self._of_file.setdefault(name, []).append(citation.label)
+        self._stretches = _stretches(citation.span for citation in prompt.citations) if prompt.marks else {}
+        self._place = self._place_shown if prompt.marks and place is nowhere else place
+        self._places = self._place is not nowhere
+        self._number = _MARKED_LABELS if prompt.marks else _LABELS
+        self._used: set[int] = set()
+        self._fresh: dict[Span, int] = {}
+
+    @property
+    def files(self) -> frozenset[str]:
+        """What the prompt calls its files."""
+        return frozenset(self._paths)
+
+    def labelled(self, sentence: str) -> tuple[str, str]:
+        """The sentence with labels, and the same without paths, to look for names in."""
+        self._used, self._fresh = set(), {}
+        text = sentence.replace(_OURS, "")
+        if self._paths:
+            text = _ALL_MARKS.sub(r"[\1]", text)
+        text = _settled(self._without_unknown, text)
+        named = text
+        if self._places:
+            named = _PLACES.sub("0", text)  # not "": that would pair the backticks around it with others
+            text = _settled(self._without_unknown, _PLACES.sub(self._from_place, text))
+        return text.replace(_OURS, ""), named.replace(_OURS, "")
+
+    def keep(self) -> None:
+        """Counts the last sentence's citations as cited."""
+        self._verdict.used |= self._used
+        self._verdict.places |= self._fresh
+
+    def _without_unknown(self, text: str) -> str:
+        parts = _CODE_SPAN.split(text)  # spans at the odd places
+        for place, part in enumerate(parts):
+            in_code = bool(place % 2)
+            if self._paths:
+                part = (_MARKED_IN_CODE if in_code else _MARKED).sub(self._from_marks, part)  # noqa: PLW2901 - in steps
+            parts[place] = _settled(
+                partial((_LABELS_IN_CODE if in_code else self._number).sub, self._from_numbers), part
+            )
+        return "".join(parts)
+
+    def _from_numbers(self, match: re.Match[str]) -> str:
         numbers = re.findall(r"[0-9]+", match.group(1))
-        good = [number for number in numbers if number in labels]
-        used.update(map(int, good))
-        unknown.update(number for number in numbers if number not in labels)
+        good = [number for number in numbers if number in self._labels]
+        self._used.update(map(int, good))
+        self._verdict.unknown_labels.update(number for number in numbers if number not in self._labels)
         return match.group() if good == numbers else f" [{', '.join(good)}]" if good else ""
 
-    parts = _CODE_SPAN.split(sentence)  # spans at the odd places
-    for place, part in enumerate(parts):
-        form = _LABELS_IN_CODE if place % 2 else _LABELS
-        parts[place] = _settled(partial(form.sub, keep), part)
-    return "".join(parts), used
+    def _from_marks(self, match: re.Match[str]) -> str:
+        listed = next(group for group in match.groups() if group)
+        labels: dict[int, None] = {}
+        name = ""
+        for written in re.split(r"[ \t]*[,;][ \t]*", listed):
+            file, first, last = _ONE_MARK.fullmatch(written).groups()  # type: ignore[union-attr] # _MARKS made it
+            name = file or name
+            found = self._marked(name, int(first), int(last or first)) if first else self._of_file.get(name, [])
+            if not found:
+                self._verdict.unknown_labels.add(written if file else f"{name}:{written}")
+            self._used |= set(found) & set(self._of_file.get(name, ()))
+            labels.update(dict.fromkeys(found))
+        if not labels:
+            return ""
+        before = match.string[match.start() - 1 : match.start()]
+        lead = match.group()[0] if match.group()[0].isspace() else " " if before and before not in "([]\n " else ""
+        return f"{lead}[{', '.join(f'{_OURS}{label}' for label in labels)}]"
 
+    def _marked(self, name: str, first: int, last: int) -> list[int]:
+        path = self._paths.get(name)
+        span = self._place_shown(path, first, last) if path is not None else None
+        return [self._label_of(span)] if span is not None else []
 
-def _with_labelled_places(
-    sentence: str, labels: int, place: Callable[[str, int, int], Span | None], verdict: Verdict
-) -> str:
-    """Each citation by path and lines with a label behind those of the evidence, or without what stands nowhere."""
+    def _place_shown(self, path: str, first: int, last: int) -> Span | None:
+        """These lines, where the evidence shows all of them. The end of a path is enough where it names one file."""
+        if path not in self._stretches:
+            found = [known for known in self._stretches if known.endswith(f"/{path}")]
+            if len(found) != 1:
+                return None
+            path = found[0]
+        held = any(low <= first <= last <= high for low, high in self._stretches[path])
+        return Span(path, first, last) if held else None
 
-    def label_of(written: str) -> tuple[int, Span] | None:
-        path, first, last = _ONE_PLACE.fullmatch(written).groups()  # type: ignore[union-attr] # _PLACES made it
-        span = place(path, int(first), int(last or first))
-        if span is None:
-            verdict.unknown_labels.add(written)
-            return None
-        return verdict.places.setdefault(span, labels + len(verdict.places) + 1), span
+    def _label_of(self, span: Span) -> int:
+        whole = self._whole.get(span)
+        if whole is not None:
+            self._used.add(whole)
+            return whole
+        label = self._verdict.places.get(span) or len(self._labels) + len(self._verdict.places) + len(self._fresh) + 1
+        return label if span in self._verdict.places else self._fresh.setdefault(span, label)
 
-    def labelled(match: re.Match[str]) -> str:
+    def _from_place(self, match: re.Match[str]) -> str:
         if match[2]:
-            found = label_of(match[2])
-            return f"{_written(found[1])} [{found[0]}]" if found else match[2].rpartition(":")[0]
-        several = [found[0] for written in re.split(r"[ \t]*[,;][ \t]*", match[1]) if (found := label_of(written))]
-        return f" [{', '.join(map(str, several))}]" if several else ""
+            if self._paths and match[2] in self._shown:
+                return match.group()  # not cited: the question or the evidence says it
+            found = self._placed(match[2])
+            return f"{_written(found[1])} [{_OURS}{found[0]}]" if found else match[2].rpartition(":")[0]
+        several = [found[0] for written in re.split(r"[ \t]*[,;][ \t]*", match[1]) if (found := self._placed(written))]
+        return f" [{', '.join(f'{_OURS}{label}' for label in several)}]" if several else ""
 
-    return _PLACES.sub(labelled, sentence)
+    def _placed(self, written: str) -> tuple[int, Span] | None:
+        path, first, last = _ONE_PLACE.fullmatch(written).groups()  # type: ignore[union-attr] # _PLACES made it
+        span = self._place(path, int(first), int(last or first))
+        if span is None:
+            self._verdict.unknown_labels.add(written)
+            return None
+        return self._label_of(span), span
+
+
+def _sentence_length(text: str) -> int:
+    """Of the first sentence of a text whose end may be still to come; 0 where its own end is."""
+    # What follows an end decides whether it is one: as long as labels may follow, they belong to the sentence.
+    view = text[: LONGEST_WAITING + 1]
+    end = _SENTENCE_END.search(view)
+    if end and not _MAY_BE_LABELS.fullmatch(view, end.end()):
+        return end.end()
+    if len(text) <= LONGEST_WAITING:
+        return 0
+    blanks = [blank.end() for blank in _BLANK.finditer(view) if blank.end() <= LONGEST_WAITING]
+    return blanks[-1] if blanks else LONGEST_WORD if len(text) > LONGEST_WORD else 0
+
+
+def _stretches(spans: Iterable[Span]) -> dict[str, list[tuple[int, int]]]:
+    """The lines of each path, neighbouring and overlapping spans joined."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for span in sorted(spans):
+        listed = found.setdefault(span.path, [])
+        if listed and span.first_line <= listed[-1][1] + 1:
+            listed[-1] = (listed[-1][0], max(listed[-1][1], span.last_line))
+        else:
+            listed.append((span.first_line, span.last_line))
+    return found
 
 
 def _written(span: Span) -> str:
@@ -181,15 +294,17 @@ def _settled(change: Callable[[str], str], text: str) -> str:
 
 
 def _invented_name(sentence: str, vocabulary: frozenset[str], known: Callable[[str], bool]) -> str:
-    for match in _CODE_WORD.finditer(sentence):
-        for name in _NAME.findall(next(group for group in match.groups() if group)):
-            if name not in vocabulary and not known(name):
+    for match in CODE_WORD.finditer(sentence):
+        for name in NAME.findall(next(group for group in match.groups() if group)):
+            if name not in vocabulary and not known(name) and not cut_off(name, sentence, vocabulary):
                 return f"it names {name}, which stands nowhere in this tree"
     return ""
 
 
 def _repetition(sentence: str, said: list[str], runs: set[tuple[str, ...]]) -> str:
     """Compares with all that was said before and adds the sentence to it; runs may reach over sentences."""
+    if len(sentence) >= LONGEST_WORD:
+        return "it comes to no end"
     fresh = re.findall(r"\w+", sentence.lower())
     first = max(0, len(said) - REPEATED_WORDS + 1)
     said += fresh
