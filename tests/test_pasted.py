@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hub.confidence import assess
+from hub.confidence import SHIPPED, judge, observe
 from hub.model import Frame, Paste, PasteKind, QuestionKind, SignalSource, Tier
 from hub.retrieval import retrieve, understand
 from hub.retrieval.mangled import name_of, name_of_itanium, name_of_mangled
@@ -333,7 +333,7 @@ def test_a_trace_of_this_tree_is_answered_and_one_of_another_is_not(index: Index
     tiers = {}
     for text in (here, elsewhere):
         found = retrieve(index, understand(text), (), 5)
-        confidence = assess(found, index.text.term_weights(found.query.wording), index.text.stems)
+        confidence = judge(found, observe(index, found, None, 16_384), SHIPPED, Tier.RAG, index.text.stems)
         tiers[text] = confidence.tier
         places = "places" if text is here else "no place"
         assert f"What was pasted names {places} of this tree." in confidence.reasons or not found.hits

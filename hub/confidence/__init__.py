@@ -2,6 +2,21 @@
 core: what was found comes in as named features, values and reasons go out.
 """
 
-from hub.confidence.assessing import DECLINE_BELOW, LOOKED_AT, WEIGHTS, assess
+from hub.confidence.breadth import breadth_of
+from hub.confidence.heads import Features, Head, Heads
+from hub.confidence.observing import Search, observe, search_observed
+from hub.confidence.reasons import DECLINE_BELOW, judge
+from hub.confidence.shipped import SHIPPED
 
-__all__ = ["DECLINE_BELOW", "LOOKED_AT", "WEIGHTS", "assess"]
+__all__ = [
+    "DECLINE_BELOW",
+    "SHIPPED",
+    "Features",
+    "Head",
+    "Heads",
+    "Search",
+    "breadth_of",
+    "judge",
+    "observe",
+    "search_observed",
+]

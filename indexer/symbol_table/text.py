@@ -138,6 +138,11 @@ class TextSearch:
             self._db.row("SELECT 1 FROM chunk_words WHERE chunk_words MATCH ? LIMIT 1", (f'"{whole}"',))
         )
 
+    def size(self) -> int:
+        """Chunks that are searched; counted once for each state of the table."""
+        self._renew()
+        return self._chunks
+
     def stems(self, text: str) -> list[str]:
         """The text's words as the full-text index compares them: split and stemmed, in order, with repeats."""
         return [stem for word in words(text) if (stem := self._stem(word))]
