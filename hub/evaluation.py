@@ -54,6 +54,7 @@ FUSED = "fused"
 ONLY_SHIPPED = MappingProxyType({FUSED: GLOBAL})
 
 _FOLDER = "evaluation-"  # followed by a process id, in the data folder
+_CHANGED = "changed"  # the workspace and the tree of a snapshot with other texts
 _RULES_FILES = (".gitignore", ".codehubignore")
 
 
@@ -65,6 +66,11 @@ class Snapshot:
     labels: tuple[Label, ...]
     revision: str | None  # None outside git
     notes: tuple[str, ...]
+    folder: Path  # that goes with it
+
+    def languages(self) -> list[tuple[str, Language | None]]:
+        """The files that it holds, by path."""
+        return [(path, language_of(path)) for path in sorted(self.index.table.known_files())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,41 @@ def snapshot(
         with Index.for_reading(data, "snapshot") as index:
             if revision is not None:
                 labels += _labels_of_commits(root, revision, before, index)
-            yield Snapshot(index, tuple(labels), revision, tuple(notes))
+            yield Snapshot(index, tuple(labels), revision, tuple(notes), folder)
+
+
+@contextmanager
+def changed_snapshot(
+    made: Snapshot,
+    texts: Mapping[str, str],
+    settings: Settings,
+    root: Path,
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> Iterator[Index]:
+    """An index of a snapshot's tree with other texts of some files, which it must hold; the snapshot stays as it is.
+
+    ``root`` is the tree that it was made of. Raises what indexing raises, and Cancelled.
+    """
+    tree = made.folder / _CHANGED
+    data = DataFolder(made.folder / "data")
+    copied = data.workspace_folder(_CHANGED)
+    try:
+        shutil.copytree(made.index.root, tree)
+        for path, text in texts.items():
+            _write(tree / path, text.encode("utf-8", "surrogateescape"))
+        copied.mkdir(parents=True)
+        shutil.copyfile(data.workspace_folder(made.index.workspace) / "index.db", copied / "index.db")
+    except OSError as error:
+        raise DataFolderError(
+            f"The snapshot could not be copied: {error.strerror or error}.",
+            "Free some space, or give --data elsewhere.",
+        ) from None
+    plain = replace(settings, data=data.path, compiler_commands="none")
+    with data.owned(), Index.for_writing(data, _CHANGED, tree) as index:
+        index_at(index, plain, root, made.revision, progress, cancelled)
+    with Index.for_reading(data, _CHANGED) as index:
+        yield index
 
 
 def export(root: Path, revision: str, folder: Path, rules: FileRules) -> int | None:
@@ -178,6 +218,12 @@ def index_at(
         encoder = indexing.encoder_source(settings)
         sources = (*sources, encoder) if encoder else sources
     refresh(index, options, sources, progress, cancelled)
+
+
+def patches(root: Path, revisions: Sequence[str]) -> Iterator[dict[str, str]]:
+    """What each commit changed, by path, as unified diffs without context; nothing where git cannot tell."""
+    source = history.source_of(root, "HEAD")
+    yield from history.patches(source, revisions) if source else ({} for _ in revisions)
 
 
 def own_labels(text: str, index: Index) -> tuple[list[Label], list[str]]:
@@ -429,7 +475,7 @@ def _hide(
             raise
     symbols = list(index.facts.all_symbols())
     paths = sorted(index.table.known_files())
-    hidden = hide_comments(symbols, lambda path: _read(tree / path), paths, seed, ["\n".join(messages)])
+    hidden = hide_comments(symbols, lambda path: text_of(tree / path), paths, seed, ["\n".join(messages)])
     for path, text in hidden.texts.items():
         _write(tree / path, text.encode("utf-8", "surrogateescape"))
     told = f"{hidden.hidden} of {hidden.usable} comments that describe a function were hidden"
@@ -438,7 +484,8 @@ def _hide(
     return [*hidden.labels, *name_labels(symbols, seed)], [f"{told}."]
 
 
-def _read(file: Path) -> str | None:
+def text_of(file: Path) -> str | None:
+    """The text of a file, to be written back as it was; None for what cannot be read or is no text."""
     try:
         content = file.read_bytes()
     except OSError:

@@ -54,6 +54,7 @@ class Label:
     gold: tuple[Gold, ...]
     about: str = ""  # the qualified name or the commit that it was made from
     held_out: bool = True
+    told: str = ""  # of a comment, its words with the function's own name, where they hold it
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def hide_comments(
     chosen = _sample(usable, seed)
     edited: dict[str, str] = {}
     located = [function for function in chosen if _take_out(function.places, read, edited)]
-    sentences = [[_normal(sentence) for sentence in function.description] for function in located]
+    sentences = [[words_of(sentence) for sentence in function.description] for function in located]
     texts = (edited[path] if path in edited else read(path) for path in paths)
     standing = _standing({sentence for group in sentences for sentence in group}, chain(texts, others))
     labels: list[Label] = []
@@ -175,10 +176,10 @@ def name_labels(symbols: Iterable[Symbol], seed: int) -> list[Label]:
         if symbol.is_definition and symbol.kind in _NAMED and _PLAIN_NAME.fullmatch(symbol.name):
             defined.add(symbol.qualified_name)
     labels = []
-    for number, name in enumerate(sorted(defined, key=lambda name: (_order(seed, name), name))[:MOST_NAMES]):
+    for number, name in enumerate(sorted(defined, key=lambda name: (order_of(seed, name), name))[:MOST_NAMES]):
         whole = number % 2 and "::" in name
         asked, places = (name, qualified) if whole else (name.rpartition("::")[2], bare)
-        labels.append(Label(LabelKind.NAME, asked, tuple(sorted(places[asked])), name, _is_held_out(seed, name)))
+        labels.append(Label(LabelKind.NAME, asked, tuple(sorted(places[asked])), name, is_held_out(seed, name)))
     return labels
 
 
@@ -199,14 +200,14 @@ def commit_labels(later: Sequence[PastCommit], sources: Iterable[str], before: I
     that repeats one of them was picked from there, and its answer is known.
     """
     known = frozenset(sources)
-    told = {_normal(asked_of(message)) for message in before}
+    told = {words_of(asked_of(message)) for message in before}
     labels = []
     for commit in later:
         gold = tuple(sorted(known.intersection(commit.paths)))
         question = asked_of(commit.message)
-        if not _is_about_few(commit.paths, gold) or not says_something(commit.message) or _normal(question) in told:
+        if not _is_about_few(commit.paths, gold) or not says_something(commit.message) or words_of(question) in told:
             continue
-        told.add(_normal(question))
+        told.add(words_of(question))
         labels.append(Label(LabelKind.COMMIT, question, gold, commit.id))
     labels = labels[:MOST_COMMITS]
     half = len(labels) // 2
@@ -214,6 +215,35 @@ def commit_labels(later: Sequence[PastCommit], sources: Iterable[str], before: I
         Label(label.kind, label.question, label.gold, label.about, number >= half)
         for number, label in enumerate(labels)
     ]
+
+
+def blanked_comment(text: str, place: Symbol) -> str | None:
+    """The text with the comment above a declaration taken out, its lines left; None where it is not found there."""
+    start = next((line.strip() for line in place.doc.split("\n") if line.strip()), "")
+    lines = text.split("\n")
+    last = place.span.first_line - 1  # lines above the declaration, as an end of a slice
+    if not start or last > len(lines):
+        return None
+    for first in range(last - 1, max(-1, last - 1 - _COMMENT_REACH), -1):
+        if start in lines[first] and not lines[first].split(start, 1)[0].strip(_MARKS):
+            break
+    else:
+        return None
+    head = lines[first].split(start, 1)[0]
+    if "//" not in head and "/*" not in head:  # it goes on with a block comment that opened above
+        opening = (at for at in range(first - 1, max(-1, first - 1 - _COMMENT_REACH), -1) if "/*" in lines[at])
+        first = next(opening, last)
+    stretch = "\n".join(lines[first:last])
+    cleared = _COMMENT.sub(_spaces, stretch)
+    if start in cleared:
+        return None
+    lines[first:last] = [line.rstrip(" ") for line in cleared.split("\n")]
+    return "\n".join(lines)
+
+
+def without_comments(text: str) -> str:
+    """The text with a blank for each comment and each quoted text."""
+    return _COMMENT.sub(" ", text)
 
 
 def _is_about_few(paths: Sequence[str], gold: Sequence[str]) -> bool:
@@ -240,8 +270,8 @@ def _usable(symbols: Iterable[Symbol]) -> list[_Documented]:
         question = _without_name(" ".join(description), group[0].name)
         if _is_prose(" ".join(description)) and len(_content_words(question)) >= LEAST_CONTENT_WORDS:
             found.append(_Documented(identifier, tuple(group), description, _one_line(longest.doc)))
-    shared = Counter(_normal(function.description[0]) for function in found)
-    return [function for function in found if shared[_normal(function.description[0])] == 1]
+    shared = Counter(words_of(function.description[0]) for function in found)
+    return [function for function in found if shared[words_of(function.description[0])] == 1]
 
 
 def _is_prose(description: str) -> bool:
@@ -251,21 +281,23 @@ def _is_prose(description: str) -> bool:
 
 def _sample(usable: Sequence[_Documented], seed: int) -> list[_Documented]:
     wanted = min(MOST_FUNCTIONS, max(ALWAYS_HIDDEN, round(len(usable) * SHARE_HIDDEN)))
-    return sorted(usable, key=lambda function: (_order(seed, function.symbol), function.symbol))[:wanted]
+    return sorted(usable, key=lambda function: (order_of(seed, function.symbol), function.symbol))[:wanted]
 
 
 def _labels_of(function: _Documented, seed: int) -> Iterator[Label]:
     first = function.places[0]
-    held_out = _is_held_out(seed, function.symbol)
+    held_out = is_held_out(seed, function.symbol)
     # Who asks for a function wants its code. A declaration among hundreds of a class is easy to hit and tells little.
     wanted = [place for place in function.places if place.is_definition] or function.places
     asked = _without_name(" ".join(function.description), first.name)
     gold = tuple(sorted({place.span for place in wanted}))
-    yield Label(LabelKind.DESCRIPTION, asked, gold, first.qualified_name, held_out)
+    told = " ".join(function.description)
+    yield Label(LabelKind.DESCRIPTION, asked, gold, first.qualified_name, held_out, told)
     bodies = tuple(sorted({place.span for place in function.places if _is_body(place)}))
     if bodies and len(_WORD.findall(function.whole)) >= LEAST_BODY_WORDS:
         whole = _without_name(function.whole, first.name)[:QUESTION_CHARS]
-        yield Label(LabelKind.BODY, whole, bodies, first.qualified_name, held_out)
+        told = function.whole[:QUESTION_CHARS]
+        yield Label(LabelKind.BODY, whole, bodies, first.qualified_name, held_out, told)
 
 
 def _is_body(place: Symbol) -> bool:
@@ -309,36 +341,12 @@ def _take_out(places: Sequence[Symbol], read: Callable[[str], str | None], edite
             continue
         path = place.span.path
         text = texts.get(path, edited.get(path, read(path)))
-        blanked = None if text is None else _blanked(text, place)
+        blanked = None if text is None else blanked_comment(text, place)
         if blanked is None:
             return False
         texts[path] = blanked
     edited.update(texts)
     return bool(texts)
-
-
-def _blanked(text: str, place: Symbol) -> str | None:
-    """The text with the comment above a declaration taken out, its lines left; None where it is not found there."""
-    start = next((line.strip() for line in place.doc.split("\n") if line.strip()), "")
-    lines = text.split("\n")
-    last = place.span.first_line - 1  # lines above the declaration, as an end of a slice
-    if not start or last > len(lines):
-        return None
-    for first in range(last - 1, max(-1, last - 1 - _COMMENT_REACH), -1):
-        if start in lines[first] and not lines[first].split(start, 1)[0].strip(_MARKS):
-            break
-    else:
-        return None
-    head = lines[first].split(start, 1)[0]
-    if "//" not in head and "/*" not in head:  # it goes on with a block comment that opened above
-        opening = (at for at in range(first - 1, max(-1, first - 1 - _COMMENT_REACH), -1) if "/*" in lines[at])
-        first = next(opening, last)
-    stretch = "\n".join(lines[first:last])
-    cleared = _COMMENT.sub(_spaces, stretch)
-    if start in cleared:
-        return None
-    lines[first:last] = [line.rstrip(" ") for line in cleared.split("\n")]
-    return "\n".join(lines)
 
 
 def _spaces(match: re.Match[str]) -> str:
@@ -353,7 +361,7 @@ def _standing(sentences: set[str], texts: Iterable[str | None]) -> set[str]:
     for text in texts:
         if text is None or not rest:
             continue
-        normal = _normal(text)
+        normal = words_of(text)
         held = frozenset(normal.split())
         here = {sentence for sentence, words in rest.items() if words <= held and f" {sentence} " in f" {normal} "}
         found |= here
@@ -365,7 +373,7 @@ def _standing(sentences: set[str], texts: Iterable[str | None]) -> set[str]:
 # Both
 
 
-def _normal(text: str) -> str:
+def words_of(text: str) -> str:
     """The words of a text in lower case, one blank apart."""
     return " ".join(_WORD.findall(text.lower()))
 
@@ -374,10 +382,10 @@ def _content_words(text: str) -> list[str]:
     return [word for word in query_words(_CODES.sub(" ", text)) if len(word) > 1]
 
 
-def _order(seed: int, name: str) -> bytes:
+def order_of(seed: int, name: str) -> bytes:
     """A place in an order that the seed shuffles and that no other label can change."""
     return blake2b(f"{seed}\0{name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _is_held_out(seed: int, name: str) -> bool:
+def is_held_out(seed: int, name: str) -> bool:
     return blake2b(f"{seed}\0half\0{name}".encode("utf-8", "surrogatepass"), digest_size=1).digest()[0] >= 128

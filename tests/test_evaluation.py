@@ -14,13 +14,24 @@ from hypothesis import strategies as st
 
 from hub.config import Settings
 from hub.errors import EvaluationError
-from hub.evaluation import FUSED, Snapshot, intervals, judged, measure, own_labels, score, snapshot
+from hub.evaluation import (
+    FUSED,
+    Snapshot,
+    changed_snapshot,
+    intervals,
+    judged,
+    measure,
+    own_labels,
+    patches,
+    score,
+    snapshot,
+)
 from hub.labels import Gold, Label, LabelKind
-from indexer.errors import Cancelled, TreeError
+from indexer.errors import Cancelled, DataFolderError, TreeError
 from indexer.index import DataFolder, Index
 from indexer.model import Span
 from indexer.pipeline import ignore_progress, never
-from tests.support.trees import COUNTER, index_of, write_tree
+from tests.support.trees import COUNTER, contents, index_of, write_tree
 
 TOPICS = "cache lease writer merge footer quota cursor bloom journal mirror shard digest".split()
 
@@ -143,6 +154,42 @@ def test_what_a_killed_run_left_is_removed_by_the_next(repository: Path, plain: 
     with made(repository, plain):
         pass
     assert [path.name for path in plain.data.glob("evaluation-*")] == [f"evaluation-{os.getpid()}-x"]
+
+
+def test_a_changed_snapshot_is_what_indexing_the_changed_tree_gives(repository: Path, plain: Settings) -> None:
+    texts = {"src/cache.cc": "int EvictCache(int limit) {\n  return later(limit);\n}\n", "src/lease.cc": "\n\n"}
+    with made(repository, plain) as found:
+        before = contents(found.index)
+        with changed_snapshot(found, texts, plain, repository, ignore_progress, never) as changed:
+            index_of(changed.root, plain.data / "afresh")
+            with Index.for_reading(DataFolder(plain.data / "afresh"), "w") as afresh:
+                assert contents(changed) == contents(afresh)
+            assert contents(changed) != before, "or the test shows nothing"
+            assert changed.commits.search(f"zyx{TOPICS[0]}", 10), "it has the history up to the split"
+            assert not changed.commits.search(f"zyx{TOPICS[-1]}", 10), "and no more"
+        assert contents(found.index) == before
+
+
+def test_a_snapshot_that_cannot_be_copied_is_an_error_in_a_sentence(
+    repository: Path, plain: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with made(repository, plain) as found:
+        monkeypatch.setattr("shutil.copytree", full)
+        with (
+            pytest.raises(DataFolderError, match="No space left on device"),
+            changed_snapshot(found, {}, plain, repository, ignore_progress, never),
+        ):
+            pytest.fail("nothing was copied")
+
+
+def test_patches_tell_what_commits_have_changed(repository: Path, tmp_path: Path) -> None:
+    (told,) = patches(repository, [git(repository, "rev-parse", "HEAD")])
+    assert list(told) == [f"src/{TOPICS[-1]}.cc"]
+    assert f"+int later{TOPICS[-1]};" in told[f"src/{TOPICS[-1]}.cc"]
+    assert list(patches(tmp_path, ["0" * 40])) == [{}]
 
 
 def test_two_snapshots_of_a_tree_ask_the_same(repository: Path, plain: Settings) -> None:

@@ -18,6 +18,7 @@ _STAGES = {
     "embed": "computing vectors (search works already)",
     "vectors": "handing vectors to Chroma",
     "ask": "asking",
+    "store": "waiting for a moment to write the index",
     "measure": "reading longer and longer texts",
     "needle": "looking for hidden facts",
     "copy": "copying the model, in MiB",
