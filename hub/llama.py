@@ -1,9 +1,10 @@
 """LlamaIndex on both sides of the hub: our search and answers for its users, its models and splitters for us.
 
 ``HubRetriever`` and ``HubQueryEngine`` put a workspace into any LlamaIndex pipeline, ``LlamaBackend`` lets any of its
-language models write our answers, ``split_markdown`` cuts knowledge that comes from outside the tree. Owns llama_index,
-whose types leave only as the base classes and results of those public classes. It takes 2 to 5 s to import, so that
-nothing on the way of a command imports this module.
+language models write our answers, ``split_markdown`` cuts knowledge that comes from outside the tree,
+``summarize_tree`` puts together what the parts of a code base were noted to say. Owns llama_index, whose types leave
+only as the base classes and results of those public classes. It takes 2 to 5 s to import, so that nothing on the way of
+a command imports this module, except where a tree is summarized.
 
 Knows nothing of how to rank or cite, and never reads LlamaIndex's global ``Settings`` nor its default tokenizers: those
 resolve models of OpenAI and fetch vocabularies from the network.
@@ -19,18 +20,31 @@ from weakref import WeakKeyDictionary
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
 from llama_index.core.base.response.schema import Response
 from llama_index.core.callbacks.base import CallbackManager
+from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
+from llama_index.core.llms import CustomLLM
 from llama_index.core.llms.llm import LLM
 from llama_index.core.node_parser import MarkdownNodeParser, SentenceSplitter
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.mixin import PromptMixinType
+from llama_index.core.response_synthesizers import TreeSummarize
 from llama_index.core.schema import Document, NodeWithScore, QueryBundle, TextNode
 
+from hub.analysis import Summary
 from hub.backends import refuse_overlong, refuse_unsupported
 from hub.errors import BackendError, BackendUnavailable, BrokenStream
 from hub.model import (
     Answer,
+    Attempt,
     BackendInfo,
     Capabilities,
     Citation,
@@ -53,6 +67,9 @@ PROMPT_TOKENS = 16_384
 # 1.9 to 2.2 in the hardest hundredth (see hub.backends.ollama). 2 to 3. Other characters count one token a byte, the
 # most that a vocabulary with byte fallback can make of them: cl100k makes 14 of 22 bytes of emoji, 14 of 45 of Chinese.
 ASCII_PER_TOKEN = 2
+
+_PADDING = 5  # tokens of each prompt that LlamaIndex's helper leaves free for its own formats
+_BETWEEN_NOTES = 8  # tokens, at most, of the blank lines between two notes
 
 # Characters. Pieces of knowledge are searched beside chunks of code and are as large. 800 to 2,000.
 PIECE_SIZE = 1400
@@ -95,8 +112,9 @@ class HubQueryEngine(BaseQueryEngine):
 
     ``source_nodes`` are the citations in the order of their labels; their text is exactly the cited lines as they were
     indexed, their id "path:first-last", and they have no score. Metadata of the response: confidence (0..1),
-    calibrated, reasons, tier, tried, notes, declined, workspace, commit, backend, model. A declined question is a
-    response too, without sources. Raises HubError and IndexerError as ``Service.ask`` does.
+    calibrated, reasons, gains (by tier), guarantee, tier, tried, attempts (of each tier what it took and why it was
+    left), notes, declined, missing, remedies, workspace, commit, backend, model. A declined question is a response too,
+    without sources; ``missing`` says what it lacks. Raises HubError and IndexerError as ``Service.ask`` does.
     """
 
     def __init__(self, service: Service) -> None:
@@ -201,6 +219,49 @@ class LlamaBackend:
         yield Completion(text, usage if usage.completion else replace(usage, completion=pieces), finish)
 
 
+class _Writer(CustomLLM):
+    """Our writing as a LlamaIndex language model: what it is sent are the notes alone, what it says was checked."""
+
+    write: Callable[[str], str]
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(model_name="codehub")
+
+    def complete(self, prompt: str, formatted: bool = False, **_kwargs: object) -> CompletionResponse:  # noqa: ARG002 - CustomLLM's
+        return CompletionResponse(text=self.write(prompt))
+
+    def stream_complete(self, prompt: str, formatted: bool = False, **_kwargs: object) -> CompletionResponseGen:
+        yield self.complete(prompt, formatted)
+
+
+def summarize_tree(notes: Sequence[str], summary: Summary) -> str:
+    """One text of all notes by LlamaIndex's tree summarizer: as many as fit are put together, then what came of these.
+
+    Notes are parted between each other, only a longer one than ``summary.room`` within. Whatever ``summary.write``
+    raises comes out unchanged. Raises ValueError where two texts of ``summary.longest`` have no room together: the
+    tree would never come to its root.
+    """
+    if 2 * summary.longest + _BETWEEN_NOTES > summary.room:
+        raise ValueError(f"two texts of {summary.longest} tokens do not fit {summary.room}")
+
+    def measure(text: str) -> list[int]:
+        return [0] * summary.count(text)  # the helper takes the length of what a tokenizer returns, and nothing else
+
+    window = summary.room + summary.longest + _PADDING
+    helper = PromptHelper(window, summary.longest, 0.0, tokenizer=measure, separator="\n\n")
+    # Never asked, but left out it would be made with LlamaIndex's own tokenizer, which is fetched from the network.
+    chat_helper = ChatPromptHelper(window, summary.longest, 0.0, tokenizer=measure)
+    tree = TreeSummarize(
+        _Writer(write=summary.write, callback_manager=CallbackManager([])),
+        CallbackManager([]),
+        helper,
+        chat_helper,
+        PromptTemplate("{context_str}"),
+    )
+    return str(tree.get_response("", list(notes)))
+
+
 @dataclass(frozen=True, slots=True)
 class MarkdownPiece:
     """Lines of a Markdown text, numbered from 1, both ends in. ``text`` is exactly these lines.
@@ -283,14 +344,31 @@ def _answer_metadata(answer: Answer) -> dict[str, object]:
         "confidence": answer.confidence.value,
         "calibrated": answer.confidence.calibrated,
         "reasons": list(answer.confidence.reasons),
+        "gains": {tier.value: gain for tier, gain in answer.confidence.gains},
+        "guarantee": answer.confidence.guarantee,
         "tier": answer.tier.value,
         "tried": [tier.value for tier in answer.tried],
+        "attempts": [_attempt_metadata(attempt) for attempt in answer.attempts],
+        "missing": [missing.what for missing in answer.refusal.missing] if answer.refusal else [],
+        "remedies": [remedy.text for remedy in answer.refusal.remedies] if answer.refusal else [],
         "notes": list(answer.notes),
         "declined": answer.declined,
         "workspace": answer.workspace,
         "commit": answer.stamp.commit,
         "backend": answer.backend,
         "model": answer.model,
+    }
+
+
+def _attempt_metadata(attempt: Attempt) -> dict[str, object]:
+    return {
+        "tier": attempt.tier.value,
+        "confidence": attempt.confidence,
+        "checked": attempt.checked,
+        "prompt_tokens": attempt.usage.prompt,
+        "completion_tokens": attempt.usage.completion,
+        "seconds": attempt.seconds,
+        "left": attempt.left,
     }
 
 

@@ -216,6 +216,12 @@ def test_a_response_tells_how_sure_it_is_and_what_it_rests_on(service: Service) 
     assert metadata["confidence"] == answer.confidence.value
     assert (metadata["tier"], metadata["declined"], metadata["workspace"]) == ("rag", False, "w")
     assert metadata["notes"] == list(answer.notes)
+    assert metadata["gains"] == {tier.value: gain for tier, gain in answer.confidence.gains}
+    assert metadata["guarantee"] == answer.confidence.guarantee
+    told = [(attempt["tier"], attempt["prompt_tokens"], attempt["left"]) for attempt in metadata["attempts"]]
+    assert told == [(attempt.tier.value, attempt.usage.prompt, attempt.left) for attempt in answer.attempts]
+    assert [attempt["tier"] for attempt in metadata["attempts"]] == ["exact", "rag"]
+    assert metadata["missing"] == metadata["remedies"] == []
 
 
 def test_a_question_that_the_hub_declines_is_a_response_without_sources(service: Service) -> None:
@@ -225,6 +231,8 @@ def test_a_question_that_the_hub_declines_is_a_response_without_sources(service:
     assert response.metadata["declined"] is True
     assert response.source_nodes == []
     assert str(response).startswith("Not found.")
+    assert response.metadata["missing"] == ["Zeppelin::Moor"]
+    assert response.metadata["remedies"]
 
 
 # The backend
