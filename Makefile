@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DATA := .demo
 QUESTION := When is a memtable written to a level-0 table, and who decides it?
 
-.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-commits facts format clean
+.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-confidence bench-commits bench-answers bench-recall facts format clean
 
 # The stamp makes pip run once, and again whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -54,12 +54,21 @@ bench-retrieval: install
 bench-backends: install
 	$(BIN)/python benchmarks/backends.py
 
+bench-confidence: install
+	$(BIN)/python benchmarks/confidence.py
+
 bench-prefix: install
 	$(BIN)/python benchmarks/prefix_restore.py
 
 # REPOSITORY is a clone of any library, with its history.
 bench-commits: install
 	$(BIN)/python benchmarks/commit_replay.py --repository $(REPOSITORY)
+
+bench-recall: install
+	$(BIN)/python benchmarks/evidence_recall.py
+
+bench-answers: install
+	$(BIN)/python benchmarks/answer_checks.py $(TREES)
 
 facts: install
 	$(BIN)/python benchmarks/cpp_facts.py

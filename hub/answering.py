@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+from hub.claims import NOTHING_KNOWN, Checks, Known, check
+from hub.confidence.answers import ALTERNATIVES, Signals, signals
 from hub.errors import BackendError
 from hub.grounding import KeySentence, Quote, Verdict, checked, key_sentences, nowhere, quotes
 from hub.model import (
@@ -36,23 +38,32 @@ class Lexicon:
     """What the index knows of words: the question's stems with their rarity, how to stem a text, what names exist.
 
     ``place`` tells where lines that are cited by path and number stand today, where the prompt shows whole files.
+    ``known`` answers what a text asserts of the code.
     """
 
     weights: Sequence[tuple[str, float]]
     stems: Callable[[str], list[str]]
     stands: Callable[[str], bool]
     place: Callable[[str, int, int], Span | None] = nowhere
+    known: Known = NOTHING_KNOWN
 
 
 @dataclass(slots=True)
 class Written:
-    """An answer as it grows: what was told, joined, is its text."""
+    """An answer as it grows: what was told, joined, is its text.
+
+    ``checks`` and ``signals`` are of what the model wrote, shown or not; without a text of a model they are empty.
+    """
 
     tell: Callable[[Event], None]
     text: str = ""
     citations: tuple[Citation, ...] = ()
     usage: Usage = field(default_factory=Usage)
     notes: list[str] = field(default_factory=list)
+    checks: Checks = field(default_factory=Checks)
+    signals: Signals = field(default_factory=Signals)
+    completion: Completion = field(default_factory=lambda: Completion("", Usage()))
+    broke: bool = False  # whether the engine failed before the text's end
 
     def add(self, text: str) -> None:
         if text:
@@ -78,6 +89,8 @@ def write(
         written.add(evidence)
     asked = quoted[0] if info.evidence_first and quoted else None
     verdict = _draft(question, prompt, asked, lexicon, backend, info, options, written) if info.writes else Verdict()
+    if verdict.draft.strip() and (verdict.grounded or not info.evidence_first):
+        _look_up(question, prompt, lexicon.known, verdict, written)
     if info.evidence_first:
         if verdict.grounded:
             written.add(f"\n\nIn the model's words: {verdict.text.strip()}")
@@ -88,9 +101,20 @@ def write(
         quoted = []
     elif info.writes:
         written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + evidence)
-    places = (Citation(label, span) for span, label in verdict.places.items())
-    written.citations = (*_citations(prompt, verdict.used, quoted), *places)
+    written.citations = (*_citations(prompt, verdict.used, quoted), *_placed(verdict))
     return written
+
+
+def _look_up(question: str, prompt: Prompt, known: Known, verdict: Verdict, written: Written) -> None:
+    """What the text asserts and what its model betrayed, of all that was read of it."""
+    cited = (*_citations(prompt, verdict.used, ()), *_placed(verdict))
+    evidence = tuple(zip(prompt.citations, prompt.evidence, strict=True))
+    written.checks = check(known, question, verdict.draft, cited, evidence, sorted(verdict.unknown_labels))
+    written.signals = signals(question, verdict.draft, written.completion, verdict.fault)
+
+
+def _placed(verdict: Verdict) -> tuple[Citation, ...]:
+    return tuple(Citation(label, span) for span, label in verdict.places.items())
 
 
 def _draft(
@@ -112,6 +136,8 @@ def _draft(
         if only:
             prompt = ask_one_sentence(question, only.citation, _shown(only.text), backend.count_tokens)
             options = replace(options, max_tokens=min(options.max_tokens, ONE_SENTENCE_TOKENS))
+        if options.logprobs is None and backend.capabilities().logprobs:
+            options = replace(options, logprobs=ALTERNATIVES)
         written.tell(Reading(info.name, info.model, prompt.tokens))
         with closing(_Pieces(backend.stream(prompt, options), written.tell)) as pieces:
             space = ""  # told with the sentence behind it, so that no text ends with it
@@ -119,11 +145,12 @@ def _draft(
                 if not info.evidence_first:
                     written.add(f"{space}{sentence.rstrip()}")
                     space = sentence[len(sentence.rstrip()) :]
-            written.usage = pieces.end.usage
+            written.completion, written.usage = pieces.end, pieces.end.usage
             if pieces.end.finish == "length":
                 written.notes.append(f"The model's text ends at the limit of {options.max_tokens} tokens.")
     except BackendError as error:
         verdict.fault = "it broke off"
+        written.broke = True
         written.notes.append(f"{error.message} {error.hint}".strip())
     if verdict.unknown_labels:
         labels = ", ".join(f"[{label}]" for label in sorted(verdict.unknown_labels, key=lambda n: (len(n), n)))

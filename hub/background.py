@@ -30,7 +30,7 @@ CARRY_ENTRIES = 4_000  # to Chroma while the folder is held: about a second. 500
 LOG_BYTES = 1 << 20  # of the log; what is older goes
 START_S = 30.0  # for the process to begin
 
-_STATE = "background.json"
+STATE = "background.json"
 _LOG = "background.log"
 
 
@@ -54,6 +54,15 @@ def start(settings: Settings) -> bool:
     data = wiring.data_folder(settings)
     if not any(_waits(data, workspace.name, settings) for workspace in data.workspaces()):
         return False
+    begin(settings, "hub.background", "codehub index --wait PATH")
+    return True
+
+
+def begin(settings: Settings, module: str, instead: str) -> None:
+    """Runs a module in a process of its own, which gets the settings on standard input and goes on when this one ends.
+
+    Raises HubError with the command that does it ``instead``.
+    """
     told = json.dumps({**asdict(settings), "data": str(settings.data)}).encode()
     log = settings.data / _LOG
     try:
@@ -61,7 +70,7 @@ def start(settings: Settings) -> bool:
             log.unlink()
         with log.open("ab") as lines:
             process = subprocess.Popen(
-                [sys.executable, "-m", "hub.background"],
+                [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=lines,
                 stderr=lines,
@@ -69,16 +78,13 @@ def start(settings: Settings) -> bool:
             )
             process.communicate(told, timeout=START_S)  # it goes on in a child, so that this one need not wait for it
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise HubError(
-            f"No process for the background could be begun: {error}.", "Run `codehub index --wait PATH` instead."
-        ) from None
-    return True
+        raise HubError(f"No process for the background could be begun: {error}.", f"Run `{instead}` instead.") from None
 
 
-def state(data: DataFolder) -> State | None:
+def state(data: DataFolder, file: str = STATE) -> State | None:
     """What the process says of itself; None where there is none and nothing went wrong."""
     try:
-        told = State(**json.loads((data.path / _STATE).read_text(encoding="utf-8")))
+        told = State(**json.loads((data.path / file).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return told if told.note or _lives(told.pid) else None
@@ -169,13 +175,14 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _settings_from(text: str) -> Settings:
+def settings_from(text: str) -> Settings:
+    """Settings as ``begin`` hands them over."""
     told: dict[str, Any] = json.loads(text)
     return Settings(**{**told, "data": Path(told["data"]), "index_exclude": tuple(told["index_exclude"])})
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[Callable[[State], None]]:
+def telling(path: Path) -> Iterator[Callable[[State], None]]:
     """Writes each state where ``state`` reads it, and takes the last one away unless it is a note."""
 
     def tell(now: State) -> None:
@@ -196,14 +203,19 @@ def _told(path: Path) -> Iterator[Callable[[State], None]]:
             path.unlink(missing_ok=True)
 
 
-def main() -> int:
-    """The process itself: settings come on standard input, as ``start`` hands them over."""
-    settings = _settings_from(sys.stdin.read())
+def step_aside() -> None:
+    """Goes on in a child of the lowest priority, so that whoever began this process need not wait."""
     if hasattr(os, "fork"):
         if os.fork():
             os._exit(0)
         os.nice(19)
-    with _told(settings.data / _STATE) as tell:
+
+
+def main() -> int:
+    """The process itself: settings come on standard input, as ``start`` hands them over."""
+    settings = settings_from(sys.stdin.read())
+    step_aside()
+    with telling(settings.data / STATE) as tell:
         try:
             finish(settings, tell)
         except (EmbedderError, IndexerError, HubError) as error:

@@ -37,6 +37,11 @@ class Settings:
     embeddings: str = "static"  # static | minilm | ollama:MODEL | none; the latter two come beside the static ones
     prompt_tokens: int = 0
     answer_tokens: int = 768
+    ask_policy: str = "balanced"  # fast | balanced | exhaustive: what a better answer is worth against waiting for it
+    wide_tokens: int = 0
+    focus_tokens: int = 0
+    analysis_tokens: int = 1_000_000  # of all prompts of one analysis
+    analysis_minutes: int = 30  # that one may take
     index_max_megabytes: int = 0  # size of one index; 0 means no bound
     index_max_file_kilobytes: int = 2_048
     index_generated: bool = False
@@ -48,6 +53,7 @@ class Settings:
     compiler_commands: str = "auto"  # auto | none | path of a compile_commands.json
     compiler_seconds: int = 60  # a unit
     compiler_megabytes: int = 2_048  # a process
+    calibration_background: bool = True  # calibrate again what has moved on since, in a process of its own
     retrieval_adapt: bool = True  # rank with the weights that `codehub tune` fitted to the tree, where it did
     # The knobs of hub.capacity.profile, which says what may stand in the texts. None leaves a number to the engine.
     profile_context: int = 0
@@ -115,6 +121,11 @@ SETTINGS = (
     _Setting("embeddings", "", "embeddings"),
     _Setting("prompt_tokens", "ask", "prompt_tokens"),
     _Setting("answer_tokens", "ask", "answer_tokens", least=1),
+    _Setting("ask_policy", "ask", "policy", ("fast", "balanced", "exhaustive")),
+    _Setting("wide_tokens", "ask", "wide_tokens"),
+    _Setting("focus_tokens", "ask", "focus_tokens"),
+    _Setting("analysis_tokens", "ask", "analysis_tokens", least=1),
+    _Setting("analysis_minutes", "ask", "analysis_minutes", least=1),
     _Setting("index_max_megabytes", "index", "max_megabytes"),
     _Setting("index_max_file_kilobytes", "index", "max_file_kilobytes"),
     _Setting("index_generated", "index", "generated"),
@@ -126,6 +137,7 @@ SETTINGS = (
     _Setting("compiler_commands", "compiler", "commands"),
     _Setting("compiler_seconds", "compiler", "seconds", least=1),
     _Setting("compiler_megabytes", "compiler", "megabytes", least=64),
+    _Setting("calibration_background", "calibration", "background"),
     _Setting("retrieval_adapt", "retrieval", "adapt"),
     _Setting("profile_context", "profile", "context"),
     _Setting("profile_k_type", "profile", "k_type", _KV_TYPES),

@@ -13,6 +13,7 @@ from pathlib import Path
 from hub import indexing, wiring
 from hub.config import Settings, changed
 from hub.errors import HubError
+from hub.standing import standing, unlike
 from indexer.errors import DataFolderError, IndexerError
 from indexer.files import check_root, read, scan
 from indexer.index import DataFolder, Index, Workspace
@@ -238,6 +239,7 @@ def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Fi
         waiting = max((index.table.waiting(each.name) for each in sources), default=0)
         depth = index.table.outbox_depth()
         confirmed = index.compiled.coverage()
+        calibrated = standing(data, index)
     detail = f"{counts.files} files, {counts.symbols} symbols, {counts.chunks} chunks of {workspace.root}"
     if confirmed.units:
         share = confirmed.functions / max(1, confirmed.functions_in_tree)
@@ -250,4 +252,7 @@ def _workspace(data: DataFolder, workspace: Workspace, settings: Settings) -> Fi
     if waiting or depth:
         unfinished = f"{detail}; {waiting} chunks wait for vectors, {depth} entries for Chroma"
         return Finding(subject, Grade.WARNING, unfinished, f"codehub index {workspace.root}")
-    return Finding(subject, Grade.OK, detail)
+    if calibrated and (moved := (*calibrated.stale, *([unlike(calibrated.shifts)] if calibrated.shifts else ()))):
+        told = f"{detail}; calibrated {calibrated.calibrated_at}. {' '.join(moved)}"
+        return Finding(subject, Grade.WARNING, told, f"codehub calibrate --workspace {workspace.name}")
+    return Finding(subject, Grade.OK, f"{detail}; calibrated {calibrated.calibrated_at}" if calibrated else detail)

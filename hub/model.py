@@ -360,7 +360,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The answer is looked for in another tier; the text told so far is void."""
+    """The answer is looked for in another tier; the text told so far is void. To an earlier tier where its answer is
+    told again, to none where a refusal follows.
+    """
 
     attempt: Attempt
     to: Tier
@@ -368,7 +370,91 @@ class Moved:
     cost_s: float  # seconds it is expected to take
 
 
-Event = Found | Reading | Prefill | Piece | Moved
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the whole code base comes next, counted from 1; ``number`` 0 tells what lies ahead of the first."""
+
+    number: int
+    total: int
+    tokens: int  # that are still to be read, this part's with them
+    seconds: float  # that they are expected to take
+
+
+Event = Found | Reading | Prefill | Piece | Moved | Part
+
+
+class Lack(StrEnum):
+    """What an answer would have needed."""
+
+    NAME = "name"  # that stands nowhere in the tree
+    WORD = "word"  # of the question, that nothing in the tree holds
+    PART = "part"  # of the question, that no answer spoke to
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """``nearest`` are names of the tree that may have been meant, the likeliest first."""
+
+    lack: Lack
+    what: str
+    nearest: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """What would raise the chance of an answer, in a sentence; ``command`` does it, "" where only words can."""
+
+    text: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no answer, what was looked at for it, and what would help. Told in place of a guess."""
+
+    reasons: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    looked_at: tuple[Attempt, ...]
+    remedies: tuple[Remedy, ...]
+
+
+class Way(StrEnum):
+    """Where it goes from a tier."""
+
+    ACCEPT = "accept"
+    MOVE = "move"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A further tier as it was weighed. ``worth_s`` is what it is expected to win less what it costs, both in seconds;
+    ``closed`` says in a sentence why it cannot or need not be tried, "" where it can.
+    """
+
+    tier: Tier
+    gain: float  # that it shows what is missing, if something is
+    harm: float  # that its longer prompt spoils an answer that would have been right
+    cost_s: float
+    worth_s: float
+    closed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided at a tier, with all that it rests on."""
+
+    at: Tier
+    way: Way
+    tier: Tier  # where it goes: the same one, a further one, or none
+    reason: str
+    value: float  # the confidence at hand
+    answered: bool  # whether that is of a checked answer, or of a prompt that nobody has read yet
+    value_s: float  # what a right answer instead of a wrong one is worth, in seconds of waiting
+    certified: float | None = None  # from here on answers are certified; None where nothing is
+    weighed: tuple[Weighed, ...] = ()
+    arithmetic: tuple[tuple[str, float], ...] = ()  # what each feature adds to the value's log-odds, largest first
+    origin: str = ""  # what these weights were fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +475,8 @@ class Answer:
     workspace: str
     notes: tuple[str, ...] = field(default=())
     attempts: tuple[Attempt, ...] = ()  # every tier that was tried, in order
+    decisions: tuple[Decision, ...] = ()  # what was decided on the way, in order
+    refusal: Refusal | None = None  # why it was declined, where it was
 
     @property
     def declined(self) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hub.impact import GROUPS, Impact, Reached
-from hub.model import Answer, Citation, Confidence, Hit, Understood
+from hub.model import Answer, Attempt, Citation, Confidence, Decision, Hit, Refusal, Understood
 from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult
 from indexer.index import FoundSymbols, Relative, Step, Told
 from indexer.model import Confirmation, Edge, IndexReport, Problem, Stamp, Symbol
@@ -24,6 +24,8 @@ def confidence_shape(confidence: Confidence) -> Json:
         "tier": confidence.tier.value,
         "reasons": list(confidence.reasons),
         "features": dict(confidence.features),
+        "gains": {tier.value: gain for tier, gain in confidence.gains},
+        "guarantee": confidence.guarantee or None,
     }
 
 
@@ -243,6 +245,57 @@ def citation_shape(citation: Citation) -> Json:
     }
 
 
+def attempt_shape(attempt: Attempt) -> Json:
+    return {
+        "tier": attempt.tier.value,
+        "confidence": attempt.confidence,
+        "checked": attempt.checked,
+        "backend": attempt.backend,
+        "model": attempt.model,
+        "usage": asdict(attempt.usage),
+        "seconds": attempt.seconds,
+        "left": attempt.left or None,
+    }
+
+
+def decision_shape(decision: Decision) -> Json:
+    return {
+        "at": decision.at.value,
+        "answered": decision.answered,
+        "way": decision.way.value,
+        "tier": decision.tier.value,
+        "reason": decision.reason,
+        "value": decision.value,
+        "worth_of_an_answer_s": decision.value_s,
+        "certified_from": decision.certified,
+        "weighed": [
+            {
+                "tier": rung.tier.value,
+                "gain": round(rung.gain, 4),
+                "harm": round(rung.harm, 4),
+                "cost_s": round(rung.cost_s, 2),
+                "worth_s": round(rung.worth_s, 2),
+                "closed": rung.closed or None,
+            }
+            for rung in decision.weighed
+        ],
+        "arithmetic": dict(decision.arithmetic),
+        "fitted_on": decision.origin or None,
+    }
+
+
+def refusal_shape(refusal: Refusal) -> Json:
+    return {
+        "reasons": list(refusal.reasons),
+        "missing": [
+            {"lack": missing.lack.value, "what": missing.what, "nearest": list(missing.nearest)}
+            for missing in refusal.missing
+        ],
+        "looked_at": [attempt_shape(attempt) for attempt in refusal.looked_at],
+        "remedies": [{"text": remedy.text, "command": remedy.command or None} for remedy in refusal.remedies],
+    }
+
+
 def answer_shape(answer: Answer) -> Json:
     return {
         "question": answer.question,
@@ -259,6 +312,9 @@ def answer_shape(answer: Answer) -> Json:
         "workspace": answer.workspace,
         "stamp": stamp_shape(answer.stamp),
         "notes": list(answer.notes),
+        "attempts": [attempt_shape(attempt) for attempt in answer.attempts],
+        "explanation": [decision_shape(decision) for decision in answer.decisions],
+        "refusal": refusal_shape(answer.refusal) if answer.refusal else None,
     }
 
 

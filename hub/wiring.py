@@ -1,23 +1,29 @@
 """Puts together what answers, as the settings say: index, embedder, language model. Nothing is loaded early."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hub.analysis import Bounds, Summary
+from hub.asking import Analyst, Paces
+from hub.asking.paces import Pace, in_process
 from hub.backends.evidence_only import EvidenceOnlyBackend
+from hub.confidence import recent
 from hub.config import Settings
-from hub.errors import BackendError, BackendUnavailable, SettingsError, SnapshotError, WorkspaceError
+from hub.errors import BackendError, BackendUnavailable, ModelFileError, SettingsError, SnapshotError, WorkspaceError
 from hub.fullload.loading import loader_of
 from hub.fullload.snapshots import Snapshots
-from hub.model import Backend
+from hub.model import Backend, BackendInfo, Policy
 from hub.service import AskOptions, Service
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import Embedder
 
 if TYPE_CHECKING:
+    from hub.asking.planned import Planned
+    from hub.capacity.model import ModelShape
     from hub.capacity.profile import Engine, Profile
 
 
@@ -35,15 +41,75 @@ def open_service(settings: Settings, workspace: str | None, folder: Path) -> Ite
         Index.for_reading(data, chosen.name),
         lambda: embedders(settings),
         lambda: backend(settings),
-        AskOptions(settings.prompt_tokens, settings.answer_tokens, settings.retrieval_adapt),
+        _ask_options(settings),
         loader=cache(lambda model: loader_of(loads, model, data.owned)),
         snapshots=cache(lambda: _writable_snapshots(deep_settings(settings))),
         deep=(lambda: backend(deep_settings(settings))) if has_deep_backend(settings) else None,
+        paces=Paces(settings.data, partial(_pace, settings)),
+        analyst=Analyst(_summarized, data.workspace_folder(chosen.name) / "analyses"),
+        note=partial(recent.note, data.workspace_folder(chosen.name)),
     )
     try:
         yield service
     finally:
         service.close()
+
+
+def _ask_options(settings: Settings) -> AskOptions:
+    return AskOptions(
+        prompt_tokens=settings.prompt_tokens,
+        answer_tokens=settings.answer_tokens,
+        adapt=settings.retrieval_adapt,
+        policy=Policy(settings.ask_policy),
+        wide_tokens=settings.wide_tokens,
+        focus_tokens=settings.focus_tokens,
+        bounds=Bounds(
+            answer_tokens=settings.answer_tokens,
+            most_tokens=settings.analysis_tokens,
+            most_seconds=60.0 * settings.analysis_minutes,
+        ),
+    )
+
+
+def _pace(settings: Settings, info: BackendInfo, tokens: int) -> Pace | None:
+    """How fast a model is by arithmetic, asked where nothing was measured."""
+    return _planned(settings)(info, tokens)
+
+
+@cache
+def _planned(settings: Settings) -> "Planned":
+    from hub.asking.planned import Planned  # noqa: PLC0415 - 0.1 s for those who ask a model
+
+    return Planned(settings.data, lambda info: _shape(settings, info))
+
+
+def _shape(settings: Settings, info: BackendInfo) -> "ModelShape | None":
+    """What a model that runs on this machine is made of; None where that cannot be told."""
+    from hub.backends.embedded import EmbeddedBackend  # noqa: PLC0415 - as above
+    from hub.capacity import architecture, gguf  # noqa: PLC0415 - as above
+
+    try:
+        if in_process(info):
+            path = EmbeddedBackend(Path(settings.embedded_model).expanduser() if settings.embedded_model else None)
+            header = gguf.read_header(path.model_file)
+            return architecture.shape_of(header.metadata, header.tensors, name=info.model, source="gguf")
+        if info.name == "ollama":
+            from hub.backends import ollama  # noqa: PLC0415 - 0.9 s that only its users should wait for
+            from hub.backends.ollama.server import Server  # noqa: PLC0415 - as above
+
+            if not Server(settings.ollama_host).is_here:
+                return None
+            metadata, tensors = ollama.model_facts(settings.ollama_host, info.model)
+            return architecture.shape_of(metadata, tensors, name=info.model, source="ollama")
+    except (BackendError, ModelFileError):
+        return None
+    return None
+
+
+def _summarized(notes: Sequence[str], summary: Summary) -> str:
+    from hub.llama import summarize_tree  # noqa: PLC0415 - seconds that only those should wait whose notes are there
+
+    return summarize_tree(notes, summary)
 
 
 def choose_workspace(workspaces: list[Workspace], name: str | None, folder: Path) -> Workspace:

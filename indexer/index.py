@@ -28,7 +28,7 @@ from indexer.symbol_table.links import LinkTable
 from indexer.symbol_table.log import CommitLog
 from indexer.symbol_table.macros import MacroTable
 from indexer.symbol_table.mentions import Mentions
-from indexer.symbol_table.names import FoundSymbols, Match
+from indexer.symbol_table.names import FoundSymbols, Match, Outline
 from indexer.symbol_table.table import OutboxEntry, SymbolTable
 from indexer.symbol_table.text import Form, TextSearch, Wording
 from indexer.symbol_table.walk import Walk
@@ -48,6 +48,7 @@ __all__ = [
     "FoundSymbols",
     "Index",
     "Match",
+    "Outline",
     "Reach",
     "Relative",
     "Step",
@@ -117,11 +118,11 @@ class DataFolder:
             yield
 
     @contextmanager
-    def background(self) -> Iterator[bool]:
-        """True for the one process that works in the background; False, at once, for every other."""
+    def background(self, work: str = "background") -> Iterator[bool]:
+        """True for the one process that does some work in the background; False, at once, for every other."""
         from filelock import FileLock, Timeout  # noqa: PLC0415 - as below
 
-        lock = FileLock(self.path / "background.lock", timeout=0)
+        lock = FileLock(self.path / f"{work}.lock", timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -312,6 +313,10 @@ class Index:
     def stamp(self) -> Stamp:
         meta = self.table.meta()
         return Stamp(meta.get("commit") or None, meta.get("dirty") == "1", meta.get("indexed_at", ""))
+
+    def generation(self) -> int:
+        """A number that grows with each change of files, chunks and links: what was read is good while it stays."""
+        return self._database.generation()
 
     def bytes_on_disk(self) -> int:
         return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())

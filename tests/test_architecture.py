@@ -23,14 +23,15 @@ LAYERS = {
     ],
     "hub": [
         ["errors", "model"],
-        ["config", "retrieval", "prompting", "capacity"],
-        ["confidence", "evidence", "grounding", "claims", "tables", "impact", "backends", "labels"],
+        ["config", "retrieval", "prompting", "capacity", "claims"],
+        ["confidence", "refusal", "evidence", "grounding", "tables", "impact", "backends", "labels"],
         ["answering", "fullload", "measuring", "monitoring", "ladder"],
+        ["analysis"],
         ["asking"],
         ["service"],
         ["shapes", "llama"],
         ["wiring"],
-        ["indexing"],
+        ["indexing", "standing"],
         ["background"],
         ["health", "evaluation"],
         ["tuning", "calibrating"],
@@ -41,7 +42,7 @@ LAYERS = {
 PACKAGES = ["indexer", "hub", "agents"]
 DOORS = {"hub": {"model", "errors", "index", "pipeline", "processes"}, "agents": {"model", "errors", "service"}}
 # These put parts together and see more.
-WIRING = {"hub.wiring", "hub.indexing", "hub.background", "hub.health", "hub.evaluation", "hub.cli"}
+WIRING = {"hub.wiring", "hub.indexing", "hub.standing", "hub.background", "hub.health", "hub.evaluation", "hub.cli"}
 
 OWNERS = {
     "tree_sitter": "indexer.cpp",
@@ -60,7 +61,7 @@ OWNERS = {
     "pynvml": "hub.capacity.nvml",
     "xllamacpp": "hub.backends.embedded",
     "llama_index": "hub.llama",
-    "matplotlib": "hub.cli.tuning hub.cli.plotting hub.cli.measuring_plot",
+    "matplotlib": "hub.cli.tuning hub.cli.plotting hub.cli.measuring_plot hub.cli.calibrating_plot",
     "platformdirs": "hub.config",
     "tomllib": "hub.config hub.capacity.cards hub.capacity.catalogue",
     "argparse": "hub.cli",

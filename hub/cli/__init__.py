@@ -20,6 +20,7 @@ _HOMES = {
     **dict.fromkeys(("index", "status", "doctor", "repair"), "upkeep"),
     **dict.fromkeys(("search", "ask", "export"), "reading"),
     **dict.fromkeys(("evaluate", "tune"), "tuning"),
+    "calibrate": "calibrating",
     "plan": "planning",
     "extend-context": "models",
     "profile": "profile",
@@ -105,10 +106,15 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("question", nargs="+")
     ask.add_argument(
         "--tier",
-        choices=("auto", "exact", "rag", "wide", "full"),
+        choices=("auto", "exact", "rag", "wide", "focus", "full", "analysis"),
         default="auto",
-        help="how much to read: the tables alone, a moderate prompt, a wide one, the whole code base (default: auto)",
+        help="how much to read: the tables alone, a moderate prompt, a wide one, all signatures with the best files, "
+        "the whole code base, all of it part after part (default: as far as it pays)",
     )
+    ask.add_argument(
+        "--policy", choices=("fast", "balanced", "exhaustive"), help="what a better answer is worth against waiting"
+    )
+    ask.add_argument("--explain", action="store_true", help="show what was decided, and what it rests on")
     ask.add_argument(
         "--backend", choices=("auto", "ollama", "embedded", "llama-server", "openai", "none"), help="who writes"
     )
@@ -120,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("path", nargs="?", type=Path)
     _add_evaluate(command)
     command("tune", "fit the ranking of search to your tree, where that finds more of what it can be asked")
+    _add_calibrate(command)
     _add_plan(command)
     extend = command("extend-context", "copy a model's file so that its context is longer (YaRN)")
     extend.add_argument("model", type=Path, metavar="MODEL.gguf", help="stays as it is")
@@ -147,6 +154,22 @@ def _add_evaluate(command: Callable[[str, str], argparse.ArgumentParser]) -> Non
     )
     questions.add_argument("--limit", "-n", type=_positive, metavar="N", help="questions of each kind (default: all)")
     evaluate.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures, too (.png, .svg or .pdf)")
+
+
+def _add_calibrate(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    calibrate = command("calibrate", "learn from your tree itself how sure to be of answers, and certify it")
+    calibrate.add_argument("--limit", "-n", type=_positive, metavar="N", help="questions to ask it (default: 600)")
+    calibrate.add_argument(
+        "--alpha",
+        type=_share,
+        action="append",
+        metavar="A",
+        help="certify that at most this share of accepted answers lacks its evidence, beside 0.05, 0.1 and 0.2",
+    )
+    calibrate.add_argument("--anew", action="store_true", help="ask again what was asked before")
+    calibrate.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw it, too (.png, .svg, .pdf, or a folder that is there)"
+    )
 
 
 def _add_plan(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -343,6 +366,16 @@ def _factor(text: str) -> float:
     if not 1 < factor <= 64:
         raise argparse.ArgumentTypeError(f"{text!r} is no factor above 1, such as 2 or 4")
     return factor
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0.01 <= share <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0.01 to 0.5")
+    return share
 
 
 def _positive(text: str) -> int:

@@ -9,11 +9,25 @@ from pathlib import Path
 from hub import shapes, wiring
 from hub.cli import DONE, NOTHING
 from hub.cli.output import json_text, opened_service, print_json, print_notes, settings_of
-from hub.model import Answer, Event, Found, Hit, Piece, Prefill, Reading, Tier, Understood
+from hub.model import (
+    Answer,
+    Attempt,
+    Event,
+    Found,
+    Hit,
+    Moved,
+    Part,
+    Piece,
+    Prefill,
+    Reading,
+    Tier,
+    Understood,
+)
 from hub.prompting import visible
 from indexer.index import Index
 
 _SNIPPET_LINES = 6
+_MOST_FEATURES = 8  # of a confidence that are shown; JSON has them all
 
 
 def search(options: argparse.Namespace) -> int:
@@ -34,7 +48,8 @@ def search(options: argparse.Namespace) -> int:
         if options.explain:
             _print_understood(result.understood)
         confidence = result.confidence
-        print(f"confidence {confidence.value:.2f} (uncalibrated): {' '.join(confidence.reasons)}")
+        calibrated = "" if confidence.calibrated else " (uncalibrated)"
+        print(f"confidence {confidence.value:.2f}{calibrated}: {' '.join(confidence.reasons)}")
         print_notes(result.notes)
     return DONE if result.hits else NOTHING
 
@@ -42,12 +57,14 @@ def search(options: argparse.Namespace) -> int:
 def ask(options: argparse.Namespace) -> int:
     question = " ".join(options.question)
     tier = None if options.tier == "auto" else Tier(options.tier)
-    with opened_service(options, backend=options.backend) as service:
-        answer = service.ask(question, tier, _ignore if options.json else _tell)
+    with opened_service(options, backend=options.backend, ask_policy=options.policy) as service:
+        answer = service.ask(question, tier, _ignore if options.json else _Teller().tell)
     if options.json:
         print_json(shapes.answer_shape(answer))
     else:
         _print_sources(answer)
+        if options.explain:
+            _print_explanation(answer)
     return NOTHING if answer.declined else DONE
 
 
@@ -66,22 +83,38 @@ def _ignore(_event: Event) -> None:
     pass
 
 
-def _tell(event: Event) -> None:
-    match event:
-        case Found(citations, confidence) if citations:
-            files = len({citation.span.path for citation in citations})
-            print(
-                f"found {len(citations)} pieces of evidence in {files} files, confidence {confidence.value:.2f}",
-                file=sys.stderr,
-            )
-        case Reading(backend, model, prompt_tokens):
-            # Evidence may have been told before, and its last line has no end yet.
-            print(f"\n{model} ({backend}) reads {prompt_tokens} tokens ...", file=sys.stderr)
-        case Prefill(read, total, cached) if sys.stderr.isatty():
-            known = f", {cached} of them known already" if cached else ""
-            print(f"\r{read} of {total} tokens read{known}", end="\n" if read >= total else "", file=sys.stderr)
-        case Piece(text):
-            print(text, end="", flush=True)
+class _Teller:
+    """Shows an answer as it comes."""
+
+    def __init__(self) -> None:
+        self._told = False  # whether text stands on the screen that counts
+
+    def tell(self, event: Event) -> None:
+        match event:
+            case Found(citations, confidence) if citations:
+                files = len({citation.span.path for citation in citations})
+                print(
+                    f"found {len(citations)} pieces of evidence in {files} files, confidence {confidence.value:.2f}",
+                    file=sys.stderr,
+                )
+            case Reading(backend, model, prompt_tokens):
+                # Evidence may have been told before, and its last line has no end yet.
+                print(f"\n{model} ({backend}) reads {prompt_tokens} tokens ...", file=sys.stderr)
+            case Prefill(read, total, cached) if sys.stderr.isatty():
+                known = f", {cached} of them known already" if cached else ""
+                print(f"\r{read} of {total} tokens read{known}", end="\n" if read >= total else "", file=sys.stderr)
+            case Part(number, total, tokens, seconds):
+                done = f"part {number} of {total}" if number else f"{total} parts to read"
+                print(f"{done}: {tokens} tokens, about {seconds:.0f} s", file=sys.stderr)
+            case Moved(attempt, to, _, cost_s):
+                if self._told:
+                    print("\n\n-- the text above is void --\n")
+                    self._told = False
+                about = f" (about {cost_s:.0f} s)" if cost_s >= 1 else ""
+                print(f"tier {attempt.tier.value} left for tier {to.value}{about}: {attempt.left}", file=sys.stderr)
+            case Piece(text):
+                self._told = True
+                print(text, end="", flush=True)
 
 
 def _print_sources(answer: Answer) -> None:
@@ -101,7 +134,45 @@ def _print_sources(answer: Answer) -> None:
     )
     if answer.usage.cached is not None:
         print(f"{answer.usage.cached} of {answer.usage.prompt} tokens of the prompt were known to the model already")
+    if len(answer.attempts) > 1:
+        print("tiers:")
+        for attempt in answer.attempts:
+            print(f"  {_attempt_line(attempt)}")
+    if answer.confidence.guarantee:
+        print(answer.confidence.guarantee)
     print_notes(answer.notes)
+
+
+def _attempt_line(attempt: Attempt) -> str:
+    checked = "" if attempt.checked is None else f", checked {attempt.checked:.2f}"
+    usage = attempt.usage
+    known = f" ({usage.cached} known)" if usage.cached else ""
+    tokens = f", {usage.prompt}{known} + {usage.completion} tokens" if usage.prompt else ""
+    left = f": {attempt.left}" if attempt.left else ""
+    return f"{attempt.tier.value:8} {attempt.confidence:.2f}{checked}{tokens}, {attempt.seconds:.1f} s{left}"
+
+
+def _print_explanation(answer: Answer) -> None:
+    """Every decision on the way: the value with its arithmetic, the thresholds, the tiers as they were weighed."""
+    for decision in answer.decisions:
+        what = "of its answer" if decision.answered else "of its prompt"
+        print(
+            f"\nat tier {decision.at.value}: {decision.value:.2f} {what}, {decision.way.value} -> {decision.tier.value}"
+        )
+        print(f"  {decision.reason}")
+        if decision.arithmetic:
+            added = ", ".join(f"{name} {value:+.2f}" for name, value in decision.arithmetic[:_MOST_FEATURES])
+            more = len(decision.arithmetic) - _MOST_FEATURES
+            print(f"  log-odds, fitted on {decision.origin}: {added}{f' and {more} more' if more > 0 else ''}")
+        certified = "nothing is certified" if decision.certified is None else f"certified from {decision.certified:.2f}"
+        print(f"  a right answer is worth {decision.value_s:.0f} s of waiting; {certified}")
+        if decision.weighed:
+            print("  tier       gain   harm   seconds   worth")
+        for rung in decision.weighed:
+            print(
+                f"  {rung.tier.value:8} {rung.gain:6.2f} {rung.harm:6.2f} {rung.cost_s:9.1f} {rung.worth_s:7.1f}"
+                f"  {rung.closed}".rstrip()
+            )
 
 
 def _print_understood(understood: Understood) -> None:

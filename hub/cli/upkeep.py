@@ -7,11 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hub import background, health, indexing, shapes, wiring
+from hub.calibrating import unattended
 from hub.cli import DONE, FAILED, NOTHING
 from hub.cli.output import print_json, print_notes, settings_of
 from hub.cli.progress import interruptible, shown
 from hub.config import Settings
 from hub.errors import HubError
+from hub.standing import Standing, standing, unlike
 from indexer import history
 from indexer.errors import DataFolderError, IndexerError
 from indexer.index import DataFolder, Index, Workspace
@@ -40,12 +42,11 @@ def index(options: argparse.Namespace) -> int:
 
 def _leave_the_rest(settings: Settings) -> None:
     """What is indexed can be searched, so a process that does not begin is worth a line, not a failure."""
-    if not settings.index_background:
-        return
-    try:
-        background.start(settings)
-    except (HubError, IndexerError) as error:
-        print_notes((f"{error.message} {error.hint}",))
+    for begin in (*([background.start] if settings.index_background else ()), unattended.start):
+        try:
+            begin(settings)
+        except (HubError, IndexerError) as error:
+            print_notes((f"{error.message} {error.hint}",))
 
 
 def status(options: argparse.Namespace) -> int:
@@ -58,13 +59,14 @@ def status(options: argparse.Namespace) -> int:
     if options.workspace is not None:
         workspaces = [wiring.choose_workspace(workspaces, options.workspace, Path())]
     entries = [_state(data, workspace, sources) for workspace in workspaces]
-    at_work = background.state(data)
+    at_work, learning = background.state(data), unattended.state(data)
     if options.json:
         print_json(
             {
                 "data": str(settings.data),
                 "workspaces": entries,
                 "background": asdict(at_work) if at_work else None,
+                "calibrating": asdict(learning) if learning else None,
             }
         )
     elif not entries:
@@ -73,6 +75,8 @@ def status(options: argparse.Namespace) -> int:
         _print_status(entry)
     if at_work and not options.json:
         _print_background(at_work)
+    if learning and not options.json:
+        print(f"calibrating: {learning.note or _asking(learning)}")
     if any("error" in entry for entry in entries):
         return FAILED
     return DONE if entries else NOTHING
@@ -129,10 +133,18 @@ def _state(data: DataFolder, workspace: Workspace, sources: Sequence[EmbedderSou
                 "waiting_for_vectors": max((opened.table.waiting(source.name) for source in sources), default=0),
                 "waiting_for_chroma": opened.table.outbox_depth(),
                 "bytes_on_disk": opened.bytes_on_disk(),
+                "calibration": _calibration(standing(data, opened)),
             }
     except DataFolderError as error:
         entry |= {"error": error.message, "hint": error.hint}
     return entry
+
+
+def _calibration(now: Standing | None) -> shapes.Json | None:
+    if now is None:
+        return None
+    shifted = [unlike(now.shifts)] if now.shifts else []
+    return {"calibrated_at": now.calibrated_at, "asked": now.asked, "stale": list(now.stale), "notes": shifted}
 
 
 def _problems(problems: Sequence[Problem]) -> shapes.Json:
@@ -169,6 +181,10 @@ def _print_report(report: IndexReport) -> None:
     if len(report.problems) > _SHOWN_PROBLEMS:
         print(f"  and {len(report.problems) - _SHOWN_PROBLEMS} more places that could not be parsed as C++")
     print_notes(report.notes)
+
+
+def _asking(learning: background.State) -> str:
+    return f"{learning.workspace} was asked {learning.done} of {learning.total} questions (process {learning.pid})"
 
 
 def _print_background(at_work: background.State) -> None:
@@ -209,6 +225,7 @@ def _print_status(entry: shapes.Json) -> None:
         print(f"  {entry['problem_lines']} lines of {entry['problem_files']} files could not be parsed whole")
         for worst in entry["worst_files"]:
             print(f"    {worst['lines']} of {worst['path']}")
+    _print_calibration(entry["calibration"])
     for key, words in (
         ("changed_files", "files changed since"),
         ("waiting_for_vectors", "chunks wait for a vector"),
@@ -216,3 +233,13 @@ def _print_status(entry: shapes.Json) -> None:
     ):
         if entry[key]:
             print(f"  {entry[key]} {words}")
+
+
+def _print_calibration(calibration: shapes.Json | None) -> None:
+    if calibration is None:
+        return
+    print(f"  confidence calibrated {calibration['calibrated_at']} with {calibration['asked']} questions")
+    for sentence in (*calibration["stale"], *calibration["notes"]):
+        print(f"    {sentence}")
+    if calibration["stale"]:
+        print("    `codehub calibrate` does it again")
