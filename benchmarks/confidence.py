@@ -38,7 +38,7 @@ from fit_confidence import (  # noqa: E402
 )
 from retrieval import DEVELOPMENT, Library, repository_of, settings_for  # noqa: E402
 
-from hub.calibrating.adapting import holding, recalibrated  # noqa: E402
+from hub.calibrating.adapting import holding, mixed, recalibrated  # noqa: E402
 from hub.calibrating.examples import BUDGETS, Example, examples  # noqa: E402
 from hub.calibrating.questions import Variant, question_set  # noqa: E402
 from hub.confidence.heads import Heads  # noqa: E402
@@ -64,9 +64,10 @@ NEW = (
     Library("qpdf", "qpdf"),
 )
 SEED = 0
+SHORT = 8_192
 WIDE = 65_536
 ALPHA = 0.10
-SHOWN = (8_192, MIDDLE, 32_768)
+SHOWN = (SHORT, MIDDLE, 32_768)
 # What a prompt takes to be read, of a 30B mixture of experts on one card with 24 GB. A judgement, 500 to 10,000.
 TOKENS_A_SECOND = 2_000.0
 
@@ -92,7 +93,7 @@ class Escalated:
     missed: bool  # by the moderate prompt
     caught: bool  # of those, by a further tier
     full: bool
-    tokens: int
+    tokens: int  # that are read: a prompt that is left before a model sees it costs nothing
     everything: int  # tokens of always loading everything
 
 
@@ -171,7 +172,8 @@ def measured(libraries: Libraries) -> list[Figure]:
     found.append(Figure("  of the certified cells", held.held_certified, float("nan"), float("nan"), len(sure)))
     bars = {8_192: (0.85, 0.92), MIDDLE: (0.90, 0.95), 32_768: (0.94, 0.97), WIDE: (0.96, 0.985)}
     found += [_recall(libraries, budget, *bars[budget]) for budget in (*SHOWN, WIDE)]
-    found += _escalation(libraries, heads)
+    for first in (MIDDLE, SHORT):
+        found += _escalation(libraries, heads, first)
     return found
 
 
@@ -206,9 +208,13 @@ def _ordering(name: str, told: Sequence[Judged], bar: float, goal: float) -> Fig
 
 
 def _calibration(libraries: Libraries, heads: dict[str, Heads]) -> Figure:
-    """Bent with the questions that may be fitted on, told of the held-out ones; mean over the libraries."""
+    """Bent with the questions that may be fitted on, told of the held-out ones of all libraries together.
+
+    Of what cannot be answered as many count as a calibration takes there to be: a probability holds for one mixture.
+    """
     before, after = [], []
-    for name, known in libraries.items():
+    for name, every in libraries.items():
+        known = mixed(every, SEED)
         bent = recalibrated(heads[name], [example for example in known if not example.held_out])
         unseen = [row for example in known if example.held_out and (row := row_of(example, MIDDLE, Tier.RAG))]
         before.append([(heads[name].value(row.features), row.present) for row in unseen])
@@ -258,44 +264,49 @@ def _detection(name: str, told: Sequence[Judged], bar: float, goal: float) -> Fi
 
 
 def _recall(libraries: Libraries, budget: int, bar: float, goal: float) -> Figure:
-    tier = Tier.WIDE if budget == WIDE else Tier.RAG
+    tier = Tier.WIDE if budget > MIDDLE else Tier.RAG
     groups: list[Pairs] = [
         [(1.0, row.present) for example in known if not example.missing and (row := row_of(example, budget, tier))]
         for known in libraries.values()
     ]
     mean, low, high = interval(groups, _share, SEED)
-    return Figure(f"evidence recall at {budget // 1024}K", mean, bar, goal, sum(map(len, groups)), low, high)
+    return Figure(
+        f"evidence recall at {budget // 1024}K, tier {tier.value}", mean, bar, goal, sum(map(len, groups)), low, high
+    )
 
 
 def _share(judged: Pairs) -> float:
     return sum(right for _, right in judged) / len(judged) if judged else float("nan")
 
 
-def _escalation(libraries: Libraries, heads: dict[str, Heads]) -> list[Figure]:
+def _escalation(libraries: Libraries, heads: dict[str, Heads], first: int) -> list[Figure]:
     """The ladder's own decisions, on libraries that fit the window, of questions that their trees can answer."""
+    bars = {MIDDLE: ((0.12, 0.10), (0.80, 0.90), (0.10, 0.05))}
+    full, caught, tokens = bars.get(first, ((float("nan"), float("nan")),) * 3)
     found = [
         escalated
         for name, known in libraries.items()
         for example in known
-        if not example.missing and (escalated := escalate(example, heads[name]))
+        if not example.missing and (escalated := escalate(example, heads[name], first))
     ]
     misses = [one for one in found if one.missed]
     return [
         Figure(
-            "answers that need a full load", _of(sum(one.full for one in found), len(found)), 0.12, 0.10, len(found)
+            f"answers that need a full load, from {first // 1024}K",
+            _of(sum(one.full for one in found), len(found)),
+            *full,
+            len(found),
         ),
         Figure(
             "  misses that escalating catches",
             _of(sum(one.caught for one in misses), len(misses)),
-            0.80,
-            0.90,
+            *caught,
             len(misses),
         ),
         Figure(
-            "prompt tokens against loading all",
+            "  prompt tokens against loading all",
             _of(sum(one.tokens for one in found), sum(one.everything for one in found)),
-            0.10,
-            0.05,
+            *tokens,
             len(found),
         ),
     ]
@@ -305,17 +316,19 @@ def _of(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def escalate(example: Example, heads: Heads) -> Escalated | None:
-    """One question through the ladder, cold; None where the tree does not fit the window or a size was not asked."""
-    first, wide = row_of(example, MIDDLE, Tier.RAG), row_of(example, WIDE, Tier.WIDE)
+def escalate(example: Example, heads: Heads, begin: int) -> Escalated | None:
+    """One question through the ladder, cold, from a prompt of ``begin`` tokens and before a model has read anything;
+    None where the tree does not fit the window or a size was not asked.
+    """
+    first, wide = row_of(example, begin, Tier.RAG), row_of(example, WIDE, Tier.WIDE)
     if first is None or wide is None:
         return None
     fits = dict(wide.features)["fits"]
     everything = round(wide.budget / fits) if 0 < fits < 1 else wide.budget
     if everything > WINDOW:
         return None
-    sizes = {Tier.RAG: MIDDLE, Tier.WIDE: min(WIDE, everything), Tier.FULL: everything}
-    tier, row, tokens = Tier.RAG, first, MIDDLE
+    sizes = {Tier.RAG: begin, Tier.WIDE: min(WIDE, everything), Tier.FULL: everything}
+    tier, row = Tier.RAG, first
     while tier is not Tier.FULL:
         rungs = tuple(
             Rung(
@@ -331,11 +344,9 @@ def escalate(example: Example, heads: Heads) -> Escalated | None:
         decision = decide(Outlook(tier, heads.value(row.features), rungs, Policy.BALANCED))
         if decision.way is not Way.MOVE:
             break
-        tier = decision.tier
-        tokens += sizes[tier]
-        row = wide
+        tier, row = decision.tier, wide
     caught = not first.present and (tier is Tier.FULL or (tier is Tier.WIDE and wide.present))
-    return Escalated(not first.present, caught, tier is Tier.FULL, tokens, everything)
+    return Escalated(not first.present, caught, tier is Tier.FULL, sizes[tier], everything)
 
 
 if __name__ == "__main__":

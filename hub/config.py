@@ -37,6 +37,7 @@ class Settings:
     embeddings: str = "static"  # static | minilm | ollama:MODEL | none; the latter two come beside the static ones
     prompt_tokens: int = 0
     answer_tokens: int = 768
+    ask_probe: bool = False  # a model is asked apart, too, whether its evidence answers the question
     ask_policy: str = "balanced"  # fast | balanced | exhaustive: what a better answer is worth against waiting for it
     wide_tokens: int = 0
     focus_tokens: int = 0
@@ -121,6 +122,7 @@ SETTINGS = (
     _Setting("embeddings", "", "embeddings"),
     _Setting("prompt_tokens", "ask", "prompt_tokens"),
     _Setting("answer_tokens", "ask", "answer_tokens", least=1),
+    _Setting("ask_probe", "ask", "probe"),
     _Setting("ask_policy", "ask", "policy", ("fast", "balanced", "exhaustive")),
     _Setting("wide_tokens", "ask", "wide_tokens"),
     _Setting("focus_tokens", "ask", "focus_tokens"),

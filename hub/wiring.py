@@ -61,6 +61,7 @@ def _ask_options(settings: Settings) -> AskOptions:
         answer_tokens=settings.answer_tokens,
         adapt=settings.retrieval_adapt,
         policy=Policy(settings.ask_policy),
+        probe=settings.ask_probe,
         wide_tokens=settings.wide_tokens,
         focus_tokens=settings.focus_tokens,
         bounds=Bounds(

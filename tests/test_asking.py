@@ -4,6 +4,7 @@ constants, so that every transition is forced.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from hub.model import (
     Attempt,
     Backend,
     BackendInfo,
+    Capabilities,
     Completion,
     Event,
     Found,
@@ -568,3 +570,36 @@ def test_an_attempt_is_what_the_answer_was_made_of(folder: Path) -> None:
         answer.model,
     )
     assert last.checked == answer.confidence.value
+
+
+class Probed(Parrot):
+    """Says its text, and then the letter of one of two answers whenever it is asked apart."""
+
+    def __init__(self, text: str, believes: str) -> None:
+        super().__init__(text)
+        self._believes = believes
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(json_schema=True)
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
+        if options.json_schema:
+            letter = "A" if f"A: {self._believes}\n" in f"{prompt.user}\n" else "B"
+            self._texts.insert(0, f'"{letter}"')
+        return super().stream(prompt, options)
+
+
+def test_a_probe_moves_the_confidence_of_an_answer_and_says_so(folder: Path) -> None:
+    probing = replace(SMALL, probe=True)
+    plain, _ = ask(made(folder, lambda: Probed(GOOD, "it does"), heads(2.0)), tier=Tier.RAG)
+    sure, _ = ask(made(folder, lambda: Probed(GOOD, "it does"), heads(2.0), probing), tier=Tier.RAG)
+    unsure, _ = ask(made(folder, lambda: Probed(GOOD, "it does not"), heads(2.0), probing), tier=Tier.RAG)
+    assert unsure.confidence.value < plain.confidence.value < sure.confidence.value
+    assert "Asked apart, the model takes the evidence to answer it at 0%." in unsure.confidence.reasons
+    assert [answer.text for answer in (plain, sure, unsure)] == [GOOD] * 3
+
+
+def test_a_probe_of_a_model_that_cannot_tell_changes_nothing(folder: Path) -> None:
+    plain, _ = ask(made(folder, lambda: Parrot(GOOD), heads(2.0)), tier=Tier.RAG)
+    probed, _ = ask(made(folder, lambda: Parrot(GOOD), heads(2.0), replace(SMALL, probe=True)), tier=Tier.RAG)
+    assert probed.confidence == plain.confidence

@@ -147,6 +147,16 @@ def test_a_called_name_that_says_what_is_asked_and_stands_nowhere_is_told(index:
     assert read == pytest.approx(known["called and known"] - known["called and unknown"], abs=1e-3)
 
 
+def test_a_call_of_what_the_tree_lacks_is_told_as_a_reason(index: Index) -> None:
+    retrieval = found(index, "evict the oldest")
+    features = dict(observe(index, retrieval, None, BUDGET_TOKENS))
+    dangling = features | {"called and unknown": 0.5, "known over unknown": -0.5}
+    reason = "The first hits call what the question speaks of, and this tree does not define it."
+    for told, expected in ((features, False), (dangling, True)):
+        judged = judge(retrieval, tuple(told.items()), SHIPPED, Tier.RAG, index.text.stems)
+        assert (reason in judged.reasons) is expected
+
+
 @given(st.integers(256, 1_000_000))
 def test_the_budget_stands_in_the_features(tokens: int) -> None:
     assert budget_of({BUDGET: log2(tokens / MIDDLE_BUDGET) / BUDGET_SCALE}) == pytest.approx(tokens, rel=0.01)

@@ -57,6 +57,7 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "embeddings": ('"ollama:nomic"', "ollama:nomic", "ollama:nomic"),
     "prompt_tokens": ("9000", "9000", 9000),
     "answer_tokens": ("99", "99", 99),
+    "ask_probe": ("true", "true", True),
     "ask_policy": ('"fast"', "fast", "fast"),
     "wide_tokens": ("4096", "4096", 4096),
     "focus_tokens": ("6144", "6144", 6144),

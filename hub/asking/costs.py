@@ -48,6 +48,7 @@ class AskOptions:
     policy: Policy = Policy.BALANCED
     wide_tokens: int = 0
     focus_tokens: int = 0
+    probe: bool = False  # a model is asked apart, too, whether its evidence answers the question
     bounds: Bounds = field(default_factory=Bounds)  # of an analysis
 
 

@@ -10,7 +10,7 @@ from hub.asking.engines import Engines, patient
 from hub.asking.looking import Looking
 from hub.backends.evidence_only import EvidenceOnlyBackend
 from hub.claims import Checks, known_of
-from hub.confidence.answers import revise, signals
+from hub.confidence.answers import probe, revise, signals
 from hub.errors import BackendError, PromptTooLong, UnsupportedRequest
 from hub.evidence import LEAST_HITS, hits_for
 from hub.evidence.focus import focus
@@ -320,6 +320,8 @@ class Tiers:
             self._engines.hold(load)
         self._engines.learn(prepared.info, written.usage, written.completion.timings)
         said = written.signals
+        if self._options.probe and said.sentences and not prepared.info.evidence_first:
+            said = replace(said, answerable=self._probed(prepared, notes))
         checked = revise(prepared.confidence, written.checks, said) if said.sentences or said.fault else None
         stands = checked is not None and written.checks.resolved > 0 and not said.fault
         return Outcome(
@@ -367,6 +369,15 @@ class Tiers:
             checked=checked if done.text else None,
             checks=done.checks,
         )
+
+    def _probed(self, prepared: Prepared, notes: list[str]) -> float | None:
+        """Whether the model takes its prompt to answer the question; None, with a note, where it cannot be asked."""
+        question = prepared.retrieval.query.text
+        try:
+            return probe(prepared.backend, prepared.prompt, question, GenerationOptions())
+        except BackendError as error:
+            notes.append(f"The model was not asked whether the evidence answers it: {error.message}")
+            return None
 
     def _made_ready(self, prepared: Prepared, load: FullLoad, tell: Callable[[Event], None]) -> list[str]:
         notes = []

@@ -156,13 +156,13 @@ def holding(
     """
     cells = []
     for name, told in sorted(libraries.items()):
-        examples = _mixed(told, seed)
+        examples = mixed(told, seed)
         abouts = sorted({example.about for example in examples})
         for split in range(splits):
             chance = Random(f"{seed} {name} {split}")  # noqa: S311 - splits that anybody can make again
-            mixed = list(abouts)
-            chance.shuffle(mixed)
-            third = {about: place * 3 // len(mixed) for place, about in enumerate(mixed)}
+            shuffled = list(abouts)
+            chance.shuffle(shuffled)
+            third = {about: place * 3 // len(shuffled) for place, about in enumerate(shuffled)}
             parts: tuple[list[Example], list[Example], list[Example]] = ([], [], [])
             for example in examples:
                 parts[third[example.about]].append(example)
@@ -177,7 +177,8 @@ def holding(
     return Holding(alpha, tuple(cells))
 
 
-def _mixed(examples: Sequence[Example], seed: int) -> list[Example]:
+def mixed(examples: Sequence[Example], seed: int) -> list[Example]:
+    """The examples with at most so many of those that cannot be answered that they are MISSING_SHARE of all."""
     missing = [example for example in examples if example.missing]
     most = round((len(examples) - len(missing)) * MISSING_SHARE / (1 - MISSING_SHARE))
     kept = set(Random(seed).sample(range(len(missing)), min(most, len(missing))))  # noqa: S311 - as above

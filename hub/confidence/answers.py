@@ -33,6 +33,7 @@ ONLY_AGREES = -0.6  # "yes" to a question that suggests it, with nothing that co
 SURE_TOKENS = 0.4  # for one step of the mean logarithm above what is usual; as much less below
 # At most so many of one kind count: the second wrong edge says less than the first, the fifth nothing.
 MOST_COUNTED = 3
+PROBED = 1.0  # for a probe of 1, as much less for one of 0: models say yes too readily to count for more
 # How far all of it together may move a confidence. Nothing here proves an answer right.
 MOST_RAISED = 1.0
 MOST_LOWERED = -6.0
@@ -93,6 +94,7 @@ class Signals:
     mean_logprob: float | None = None  # over the tokens of names and numbers
     least_logprob: float | None = None
     entropy: float | None = None  # bits, mean of the first tokens, at least
+    answerable: float | None = None  # what ``probe`` told, where it was asked
 
 
 def signals(question: str, text: str, completion: Completion, fault: str = "") -> Signals:
@@ -229,6 +231,9 @@ def _moves(checks: Checks, told: Signals) -> list[tuple[str, float, str]]:
     if told.mean_logprob is not None:
         steps = min(1.0, max(-1.0, (told.mean_logprob - USUAL_LOGPROB) / LOGPROB_STEP))
         moves.append(("sure of names", SURE_TOKENS * steps, ""))
+    if told.answerable is not None:
+        reason = f"Asked apart, the model takes the evidence to answer it at {told.answerable:.0%}."
+        moves.append(("probe", PROBED * (2 * told.answerable - 1), reason))
     return moves
 
 
@@ -239,6 +244,7 @@ def _logged(told: Signals) -> list[tuple[str, float]]:
         ("mean logprob of names", told.mean_logprob),
         ("least logprob of names", told.least_logprob),
         ("entropy of first tokens", told.entropy),
+        ("answerable", told.answerable),
     )
     return [(name, value) for name, value in measured if value is not None]
 

@@ -13,6 +13,7 @@ from hub.retrieval import Retrieval, is_bare_name
 
 DECLINE_BELOW = 0.25  # 0.05 to 0.5: below it an answer would be a guess
 MOST_MISSING = 5  # words that are named
+DANGLING = 0.25  # 0.1 to 0.6; of the question, what a name must say that the hits call and the tree lacks, to be told
 _VECTORS = frozenset({SignalSource.STATIC, SignalSource.VECTOR})
 
 
@@ -64,6 +65,8 @@ def _reasons(retrieval: Retrieval, features: dict[str, float], stems: Callable[[
         reasons.append(f"The question names a known symbol, {retrieval.named[0].qualified_name}.")
     if retrieval.unknown:
         reasons.append(_nowhere(retrieval.unknown))
+    if features["called and unknown"] >= DANGLING and features["known over unknown"] < 0:
+        reasons.append("The first hits call what the question speaks of, and this tree does not define it.")
     reasons += [f"The name {name} may mean {count} different symbols." for name, count in retrieval.ambiguous]
     if not _VECTORS.isdisjoint(retrieval.arms):
         reasons.append(f"Text search and vectors agree on {features['agreement']:.0%} of their first ten.")
