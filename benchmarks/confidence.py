@@ -97,12 +97,25 @@ class Escalated:
     everything: int  # tokens of always loading everything
 
 
+@dataclass(frozen=True, slots=True)
+class OfLibrary:
+    """One library at the middle size: areas under the curve, and the share of answerable questions with evidence."""
+
+    library: str
+    questions: int
+    natural: float
+    stripped: float
+    in_the_tree: float
+    recall: float
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep clones and examples here")
     parser.add_argument("--repositories", type=Path, metavar="DIR", help="clones that lie there as OWNER+NAME/repo")
     parser.add_argument("--library", action="append", metavar="NAME", help="measure this one; at least two")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="examples that lie there as NAME.jsonl; asks none")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="ask every Nth question (default: all)")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a table")
     options = parser.parse_args()
     with TemporaryDirectory() as scratch:
@@ -112,28 +125,33 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for library in (*DEVELOPMENT, *NEW):
                 if not options.library or library.name in options.library:
-                    ask(library, keep, options.repositories, folder / f"{library.name}.jsonl")
+                    ask(library, keep, options.repositories, folder / f"{library.name}.jsonl", options.every)
         libraries = {
             name: told for name, told in read(folder).items() if not options.library or name in options.library
         }
     if len(libraries) < 2:
         raise SystemExit("At least two libraries are needed: each is judged by the others.")
-    figures = measured(libraries)
+    told = left_out(libraries, MIDDLE)
+    figures, apart = measured(libraries, told), by_library(told)
     if options.json:
-        print(json.dumps({"machine": machine(), "figures": [asdict(figure) for figure in figures]}, indent=1))
+        parts = {"figures": [asdict(figure) for figure in figures], "libraries": [asdict(one) for one in apart]}
+        print(json.dumps({"machine": machine(), **parts}, indent=1))
     else:
         print(table(figures, libraries))
+        print(table_by_library(apart))
 
 
-def ask(library: Library, keep: Path, given: Path | None, file: Path) -> None:
-    """Writes the examples of a library where they are not yet."""
+def ask(library: Library, keep: Path, given: Path | None, file: Path, every: int) -> None:
+    """Writes the examples of a library, of every Nth question, where they are not yet."""
     if file.exists():
         return
     started = time.perf_counter()
     settings = replace(settings_for(keep / "data", None), compiler_commands="none")
     root = repository_of(library, keep, given)
-    with question_set(root, settings, ignore_progress, never, SEED) as made:
-        embedders, _ = usable_embedders(made.present, settings)
+    with question_set(root, settings, ignore_progress, never, SEED) as asked:
+        embedders, _ = usable_embedders(asked.present, settings)
+        questions, gone = asked.questions[::every], asked.removed_questions[::every]
+        made = replace(asked, questions=questions, removed_questions=gone)
         lines = [example.dumps() for example in examples(made, embedders, BUDGETS, ignore_progress, never)]
     unfinished = file.with_suffix(".new")
     unfinished.write_text("\n".join(lines), encoding="utf-8")
@@ -141,9 +159,11 @@ def ask(library: Library, keep: Path, given: Path | None, file: Path) -> None:
     print(f"{library.name}: {len(lines)} questions, {time.perf_counter() - started:.0f} s", file=sys.stderr)
 
 
-def measured(libraries: Libraries) -> list[Figure]:
-    """The rows of the table. Nothing in a row was fitted on the library that it is about."""
-    told = left_out(libraries, MIDDLE)
+def measured(libraries: Libraries, told: Sequence[Judged]) -> list[Figure]:
+    """The rows of the table. Nothing in a row was fitted on the library that it is about.
+
+    ``told`` are all questions at the middle size, judged by heads of the other libraries.
+    """
     heads = {
         name: Heads(evidence_head(others(libraries, name)), gain_heads(others(libraries, name)), name)
         for name in libraries
@@ -191,6 +211,32 @@ def table(figures: Iterable[Figure], libraries: Libraries) -> str:
         bar, goal = ("" if isnan(number) else f"{number:g}" for number in (figure.bar, figure.goal))
         note = f"{figure.questions} {figure.note}".strip()
         lines.append(f"| {figure.name} | {figure.value:.3f} | {between} | {bar} | {goal} | {note} |")
+    return "\n".join(lines)
+
+
+def by_library(told: Sequence[Judged]) -> list[OfLibrary]:
+    """How each library fares, by name."""
+    found = []
+    for name in sorted({one.library for one in told}):
+        mine = [one for one in told if one.library == name]
+        there = [one for one in mine if not one.example.missing]
+        natural, stripped = (
+            auroc(_pairs(one for one in mine if one.example.variant is variant)) for variant in Variant
+        )
+        recall = sum(one.row.present for one in there) / len(there) if there else float("nan")
+        found.append(OfLibrary(name, len(mine), natural, stripped, auroc(_pairs(there)), recall))
+    return found
+
+
+def table_by_library(found: Iterable[OfLibrary]) -> str:
+    lines = [
+        "",
+        "| at 16K, heads of the others | questions | AUROC, natural | stripped | in the tree | evidence recall |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        columns = (one.natural, one.stripped, one.in_the_tree, one.recall)
+        lines.append(f"| {one.library} | {one.questions} | {' | '.join(f'{value:.3f}' for value in columns)} |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from hub.claims import NOTHING_KNOWN, Checks, Known, check
 from hub.confidence.answers import ALTERNATIVES, Signals, signals
-from hub.errors import BackendError
+from hub.errors import BackendError, UnsupportedRequest
 from hub.grounding import KeySentence, Quote, Verdict, checked, key_sentences, nowhere, quotes
 from hub.model import (
     Backend,
@@ -136,10 +136,8 @@ def _draft(
         if only:
             prompt = ask_one_sentence(question, only.citation, _shown(only.text), backend.count_tokens)
             options = replace(options, max_tokens=min(options.max_tokens, ONE_SENTENCE_TOKENS))
-        if options.logprobs is None and backend.capabilities().logprobs:
-            options = replace(options, logprobs=ALTERNATIVES)
         written.tell(Reading(info.name, info.model, prompt.tokens))
-        with closing(_Pieces(backend.stream(prompt, options), written.tell)) as pieces:
+        with closing(_Pieces(_stream(backend, prompt, options), written.tell)) as pieces:
             space = ""  # told with the sentence behind it, so that no text ends with it
             for sentence in checked(pieces, prompt, question, lexicon.stands, verdict, lexicon.place):
                 if not info.evidence_first:
@@ -160,6 +158,19 @@ def _draft(
         fate = "is left out" if info.evidence_first else "cannot be relied on, hence the evidence quoted instead"
         written.notes.append(f"The model's text {fate}: {reason}.")
     return verdict
+
+
+def _stream(backend: Backend, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
+    """What the backend writes, with the probabilities of its tokens where it tells them: no answer fails for them."""
+    if options.logprobs is None and backend.capabilities().logprobs:
+        try:
+            # ``yield from`` passes closing on, which cancels the request.
+            yield from backend.stream(prompt, replace(options, logprobs=ALTERNATIVES, needs_logprobs=False))
+        except UnsupportedRequest:
+            # Nothing was written: such a request is refused as a whole.
+            yield from backend.stream(prompt, options)
+        return
+    yield from backend.stream(prompt, options)
 
 
 def _citations(prompt: Prompt, cited: set[int], quoted: Sequence[Quote]) -> tuple[Citation, ...]:

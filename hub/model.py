@@ -251,6 +251,7 @@ class GenerationOptions:
     timeout_s: float = 1800.0  # longer than the longest prefill: a cold 256K prompt takes up to 13 minutes
     json_schema: str = ""  # JSON text of a JSON Schema that the answer must satisfy; "" leaves it free
     logprobs: int | None = None  # with how many alternatives for each token, 0 to 20; None asks for none
+    needs_logprobs: bool = True  # False: an answer without those that were asked for is as good
     progress: bool = False  # Prefill is told while the prompt is read
     keep_alive_s: float | None = None  # how long the engine keeps the model afterwards; -1 for ever, None as it likes
 

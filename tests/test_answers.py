@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hub.answering import Lexicon, Written, write
 from hub.claims import NOTHING_KNOWN, Checks, Finding, Told, Truth
 from hub.confidence.answers import (
+    ALTERNATIVES,
     MOST_LOWERED,
     MOST_RAISED,
     SAYS_UNKNOWN,
@@ -21,6 +22,7 @@ from hub.confidence.answers import (
     revise,
     signals,
 )
+from hub.errors import UnsupportedRequest
 from hub.model import (
     BackendInfo,
     Capabilities,
@@ -313,6 +315,25 @@ class Telling(ScriptedBackend):
 
     def capabilities(self) -> Capabilities:
         return Capabilities(logprobs=True)
+
+
+class Refusing(Telling):
+    """Says that it tells logarithms, and refuses a request for them."""
+
+    def stream(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Streamed]:
+        if options.logprobs is not None:
+            self.options.append(options)
+            raise UnsupportedRequest("No logprobs here.", "Leave them out.")
+        return super().stream(prompt, options)
+
+
+def test_a_server_that_refuses_to_tell_logarithms_is_asked_without() -> None:
+    backend = Refusing(*spoken("`Cache::Evict` calls `Log` [1]."))
+    told = written(backend)
+    assert (told.text, told.broke, told.notes) == ("`Cache::Evict` calls `Log` [1].", False, [])
+    assert [options.logprobs for options in backend.options] == [ALTERNATIVES, None]
+    assert not backend.options[0].needs_logprobs
+    assert told.signals.mean_logprob is None
 
 
 def written(backend: ScriptedBackend, *, evidence_first: bool = False) -> Written:

@@ -139,7 +139,7 @@ class _Told:
         check(self.usage)
         text = "".join(self.pieces)
         tokens = aligned(self.tokens, text)
-        if self.options.logprobs is not None and text and not tokens:
+        if self.options.logprobs is not None and self.options.needs_logprobs and text and not tokens:
             raise UnsupportedRequest(
                 f"The server at {url} has not told the probabilities of its answer's tokens.",
                 "Leave them out, or use another backend.",

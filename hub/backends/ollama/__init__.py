@@ -239,7 +239,7 @@ class OllamaBackend:
         self._learn(prompt, usage.prompt)
         text = "".join(pieces)
         logprobs = aligned(tokens, text)
-        if options.logprobs is not None and text and not logprobs:
+        if options.logprobs is not None and options.needs_logprobs and text and not logprobs:
             raise UnsupportedRequest(
                 "Ollama has not told the probabilities of its answer's tokens.", "Leave them out, or update Ollama."
             )
