@@ -82,11 +82,10 @@ def write(
 ) -> Written:
     """An answer from a prompt that holds evidence. A backend that fails leaves a note, never an error."""
     written = Written(tell)
-    quoted = quotes(prompt, lexicon.weights, lexicon.stems)
-    labels = {quote.citation.label for quote in quoted}
-    evidence = evidence_text(key_sentences(prompt, labels, lexicon.weights, lexicon.stems), quoted)
+    quoted: list[Quote] = []
     if info.evidence_first or not info.writes:
-        written.add(evidence)
+        quoted = quotes(prompt, lexicon.weights, lexicon.stems)
+        written.add(_quoting(prompt, quoted, lexicon))
     asked = quoted[0] if info.evidence_first and quoted else None
     verdict = _draft(question, prompt, asked, lexicon, backend, info, options, written) if info.writes else Verdict()
     if verdict.draft.strip() and (verdict.grounded or not info.evidence_first):
@@ -97,12 +96,18 @@ def write(
         else:
             verdict.used.clear()
             verdict.places.clear()
-    elif verdict.grounded:
-        quoted = []
-    elif info.writes:
+    elif info.writes and not verdict.grounded:
+        quoted = quotes(prompt, lexicon.weights, lexicon.stems)
+        evidence = _quoting(prompt, quoted, lexicon)
         written.add(("\n\nThe evidence itself:\n\n" if written.text else "") + evidence)
     written.citations = (*_citations(prompt, verdict.used, quoted), *_placed(verdict))
     return written
+
+
+def _quoting(prompt: Prompt, quoted: Sequence[Quote], lexicon: Lexicon) -> str:
+    """What the evidence itself says, around its quotes."""
+    labels = {quote.citation.label for quote in quoted}
+    return evidence_text(key_sentences(prompt, labels, lexicon.weights, lexicon.stems), quoted)
 
 
 def _look_up(question: str, prompt: Prompt, known: Known, verdict: Verdict, written: Written) -> None:
