@@ -36,7 +36,7 @@ from fit_confidence import (  # noqa: E402
     read,
     row_of,
 )
-from retrieval import DEVELOPMENT, Library, repository_of, settings_for  # noqa: E402
+from retrieval import DEVELOPMENT, TEST, Library, repository_of, settings_for  # noqa: E402
 
 from hub.calibrating.adapting import holding, mixed, recalibrated  # noqa: E402
 from hub.calibrating.examples import BUDGETS, Example, examples  # noqa: E402
@@ -51,6 +51,7 @@ from hub.confidence.metrics import (  # noqa: E402
     ece,
     interval,
 )
+from hub.confidence.shipped import SHIPPED  # noqa: E402
 from hub.evaluation import usable_embedders  # noqa: E402
 from hub.ladder import Outlook, Rung, decide, harm  # noqa: E402
 from hub.model import Policy, Tier, Way  # noqa: E402
@@ -107,6 +108,7 @@ class OfLibrary:
     stripped: float
     in_the_tree: float
     recall: float
+    error: float  # ECE before any calibration, with as many unanswerable questions as a calibration takes there to be
 
 
 def main() -> None:
@@ -116,6 +118,7 @@ def main() -> None:
     parser.add_argument("--library", action="append", metavar="NAME", help="measure this one; at least two")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="examples that lie there as NAME.jsonl; asks none")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="ask every Nth question (default: all)")
+    parser.add_argument("--test", action="store_true", help="what ships, on libraries that nothing was fitted on")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON instead of a table")
     options = parser.parse_args()
     with TemporaryDirectory() as scratch:
@@ -123,12 +126,16 @@ def main() -> None:
         folder = options.examples or keep / "examples"
         if options.examples is None:
             folder.mkdir(parents=True, exist_ok=True)
-            for library in (*DEVELOPMENT, *NEW):
+            for library in TEST if options.test else (*DEVELOPMENT, *NEW):
                 if not options.library or library.name in options.library:
                     ask(library, keep, options.repositories, folder / f"{library.name}.jsonl", options.every)
         libraries = {
             name: told for name, told in read(folder).items() if not options.library or name in options.library
         }
+    if options.test:
+        apart = by_library(as_shipped(libraries, MIDDLE))
+        print(json.dumps([asdict(one) for one in apart]) if options.json else table_by_library(apart, "what ships"))
+        return
     if len(libraries) < 2:
         raise SystemExit("At least two libraries are needed: each is judged by the others.")
     told = left_out(libraries, MIDDLE)
@@ -224,18 +231,30 @@ def by_library(told: Sequence[Judged]) -> list[OfLibrary]:
             auroc(_pairs(one for one in mine if one.example.variant is variant)) for variant in Variant
         )
         recall = sum(one.row.present for one in there) / len(there) if there else float("nan")
-        found.append(OfLibrary(name, len(mine), natural, stripped, auroc(_pairs(there)), recall))
+        usual = set(map(id, mixed([one.example for one in mine], SEED)))
+        error = ece(_pairs(one for one in mine if id(one.example) in usual))
+        found.append(OfLibrary(name, len(mine), natural, stripped, auroc(_pairs(there)), recall, error))
     return found
 
 
-def table_by_library(found: Iterable[OfLibrary]) -> str:
+def as_shipped(libraries: Libraries, budget: int) -> list[Judged]:
+    """Every question at one size, judged by the heads that ship."""
+    return [
+        Judged(name, example, row, SHIPPED.value(row.features))
+        for name, known in libraries.items()
+        for example in known
+        if (row := row_of(example, budget, Tier.RAG))
+    ]
+
+
+def table_by_library(found: Iterable[OfLibrary], judge: str = "heads of the others") -> str:
     lines = [
         "",
-        "| at 16K, heads of the others | questions | AUROC, natural | stripped | in the tree | evidence recall |",
-        "|---|---|---|---|---|---|",
+        f"| at 16K, {judge} | questions | AUROC, natural | stripped | in the tree | evidence recall | ECE |",
+        "|---|---|---|---|---|---|---|",
     ]
     for one in found:
-        columns = (one.natural, one.stripped, one.in_the_tree, one.recall)
+        columns = (one.natural, one.stripped, one.in_the_tree, one.recall, one.error)
         lines.append(f"| {one.library} | {one.questions} | {' | '.join(f'{value:.3f}' for value in columns)} |")
     return "\n".join(lines)
 

@@ -54,6 +54,10 @@ def test_it_asks_two_libraries_keeps_what_it_found_and_prints_the_table(
     assert "| answers that need a full load, from 16K |" in table
     assert "| shop |" in table
 
+    monkeypatch.setattr(sys, "argv", [*arguments, "--examples", str(keep / "examples"), "--test"])
+    confidence.main()
+    assert "| at 16K, what ships |" in capsys.readouterr().out
+
     monkeypatch.setattr(sys, "argv", ["fit_confidence.py", str(keep / "examples")])
     fit_confidence.main()
     assert 'origin="2 development libraries"' in capsys.readouterr().out
