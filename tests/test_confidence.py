@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hub.confidence import DECLINE_BELOW, SHIPPED, Head, Heads, breadth_of, judge, observe, search_observed
 from hub.confidence.certifying import Certificate
 from hub.confidence.fitting import EVIDENCE_SIGNS, GAIN_SIGNS, JUDGED, Labelled, fit
-from hub.confidence.heads import BUDGET, BUDGET_SCALE, MIDDLE_BUDGET, budget_of, probability
-from hub.confidence.recalibration import Calibration
+from hub.confidence.heads import BUDGET, BUDGET_SCALE, MIDDLE_BUDGET, budget_of
+from hub.confidence.recalibration import Calibration, probability
 from hub.evidence.pieces import pieces
 from hub.model import Breadth, Confidence, Prompt, Tier
 from hub.prompting import pack

@@ -8,10 +8,9 @@ and the certificates of thresholds. Knows neither where features come from nor h
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from math import exp
 
 from hub.confidence.certifying import Certificate
-from hub.confidence.recalibration import IDENTITY, Calibration
+from hub.confidence.recalibration import IDENTITY, Calibration, probability
 from hub.model import Tier
 
 # Raise it when a feature changes its meaning: heads of other versions are then left aside.
@@ -76,14 +75,6 @@ class Heads:
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-
-
-def probability(odds: float) -> float:
-    """The probability of log-odds, for any finite number."""
-    if odds >= 0:
-        return 1 / (1 + exp(-min(odds, 700.0)))
-    grown = exp(max(odds, -700.0))
-    return grown / (1 + grown)
 
 
 def budget_of(features: Mapping[str, float]) -> int:

@@ -58,7 +58,7 @@ class Calibration:
             return 0.0
         inside = min(1 - EDGE, max(EDGE, value))
         doublings = log2(max(1, budget) / MIDDLE_BUDGET)
-        return _sigmoid(self.low * log(inside) - self.high * log(1 - inside) + self.offset + self.budget * doublings)
+        return probability(self.low * log(inside) - self.high * log(1 - inside) + self.offset + self.budget * doublings)
 
 
 IDENTITY = Calibration()
@@ -112,7 +112,8 @@ def fitted(samples: Iterable[Sample], labels: int | None = None) -> Calibration:
     )
 
 
-def _sigmoid(odds: float) -> float:
+def probability(odds: float) -> float:
+    """The probability of log-odds, for any finite number."""
     if odds >= 0:
         return 1 / (1 + exp(-odds))
     grown = exp(odds)
