@@ -34,11 +34,10 @@ from fit_confidence import (  # noqa: E402
     left_out,
     others,
     read,
-    row_of,
 )
 from retrieval import DEVELOPMENT, TEST, Library, repository_of, settings_for  # noqa: E402
 
-from hub.calibrating.adapting import holding, mixed, recalibrated  # noqa: E402
+from hub.calibrating.adapting import holding, mixed, recalibrated, row_at  # noqa: E402
 from hub.calibrating.examples import BUDGETS, Example, examples  # noqa: E402
 from hub.calibrating.questions import Variant, question_set  # noqa: E402
 from hub.confidence.heads import Heads  # noqa: E402
@@ -243,7 +242,7 @@ def as_shipped(libraries: Libraries, budget: int) -> list[Judged]:
         Judged(name, example, row, SHIPPED.value(row.features))
         for name, known in libraries.items()
         for example in known
-        if (row := row_of(example, budget, Tier.RAG))
+        if (row := row_at(example, budget, Tier.RAG))
     ]
 
 
@@ -281,7 +280,7 @@ def _calibration(libraries: Libraries, heads: dict[str, Heads]) -> Figure:
     for name, every in libraries.items():
         known = mixed(every, SEED)
         bent = recalibrated(heads[name], [example for example in known if not example.held_out])
-        unseen = [row for example in known if example.held_out and (row := row_of(example, MIDDLE, Tier.RAG))]
+        unseen = [row for example in known if example.held_out and (row := row_at(example, MIDDLE, Tier.RAG))]
         before.append([(heads[name].value(row.features), row.present) for row in unseen])
         after.append([(bent.value(row.features), row.present) for row in unseen])
     plain = ece([pair for part in before for pair in part])
@@ -331,7 +330,7 @@ def _detection(name: str, told: Sequence[Judged], bar: float, goal: float) -> Fi
 def _recall(libraries: Libraries, budget: int, bar: float, goal: float) -> Figure:
     tier = Tier.WIDE if budget > MIDDLE else Tier.RAG
     groups: list[Pairs] = [
-        [(1.0, row.present) for example in known if not example.missing and (row := row_of(example, budget, tier))]
+        [(1.0, row.present) for example in known if not example.missing and (row := row_at(example, budget, tier))]
         for known in libraries.values()
     ]
     mean, low, high = interval(groups, _share, SEED)
@@ -385,7 +384,7 @@ def escalate(example: Example, heads: Heads, begin: int) -> Escalated | None:
     """One question through the ladder, cold, from a prompt of ``begin`` tokens and before a model has read anything;
     None where the tree does not fit the window or a size was not asked.
     """
-    first, wide = row_of(example, begin, Tier.RAG), row_of(example, WIDE, Tier.WIDE)
+    first, wide = row_at(example, begin, Tier.RAG), row_at(example, WIDE, Tier.WIDE)
     if first is None or wide is None:
         return None
     fits = dict(wide.features)["fits"]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from hub.calibrating.adapting import row_at  # noqa: E402 - the path is set above
 from hub.calibrating.examples import Example, Row, loads  # noqa: E402 - the path is set above
 from hub.calibrating.questions import Variant  # noqa: E402
 from hub.confidence.fitting import EVIDENCE_SIGNS, GAIN_SIGNS, JUDGED, PENALTY, Labelled, fit  # noqa: E402
@@ -111,7 +112,7 @@ def left_out(
         head = evidence_head(others(libraries, name), penalty, signs)
         heads = Heads(head, (), name)
         for example in examples:
-            row = row_of(example, budget, Tier.RAG)
+            row = row_at(example, budget, Tier.RAG)
             if row:
                 judged.append(Judged(name, example, row, heads.value(row.features)))
     return judged
@@ -135,10 +136,6 @@ def summary(told: Iterable[Judged]) -> str:
         f"{of(one for one in natural if not one.example.missing)}, "
         f"stripped {of(one for one in stripped if not one.example.missing)}"
     )
-
-
-def row_of(example: Example, budget: int, tier: Tier) -> Row | None:
-    return next((row for row in example.rows if row.budget == budget and row.tier is tier), None)
 
 
 def block(heads: Heads) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
+from hub.confidence.reasons import DECLINE_BELOW
 from hub.model import Breadth, Decision, Policy, Tier, Way, Weighed
 
 # What a right answer instead of a wrong one is worth, in seconds of waiting. Judgements: fast is a reader who types the
@@ -20,8 +21,7 @@ from hub.model import Breadth, Decision, Policy, Tier, Way, Weighed
 VALUE_S = {Policy.FAST: 30.0, Policy.BALANCED: 900.0, Policy.EXHAUSTIVE: 3600.0}
 # What a move must at least win, as a share of answers put right: less is noise of the estimates. 0 to 0.1.
 LEAST_BENEFIT = 0.02
-# Below it an answer would be a guess. 0.05 to 0.5.
-REFUSE_BELOW = 0.25
+REFUSE_BELOW = DECLINE_BELOW  # an answer is refused where a search already says that it would be a guess
 # The deep tiers are for questions about much of the code, and for evidence that the wide one lacks: it is taken to lack
 # it below this confidence. 0.4 to 0.9.
 DEEP_BELOW = 0.75
