@@ -16,6 +16,7 @@ import platformdirs
 from hub.errors import SettingsError
 
 SETTINGS_FILE = "codehub.toml"
+_LAST_PORT = 65_535
 _NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 
@@ -34,6 +35,8 @@ class Settings:
     openai_model: str = ""
     openai_key: str = field(default="", repr=False)
     embedded_model: str = ""  # path of a GGUF file
+    vectors: str = "embedded"  # embedded | the URL of a Chroma server
+    use_server: bool = True  # a command asks a server that runs on the same data folder
     embeddings: str = "static"  # static | minilm | ollama:MODEL | none; the latter two come beside the static ones
     prompt_tokens: int = 0
     answer_tokens: int = 768
@@ -85,6 +88,28 @@ class Settings:
     full_url: str = ""  # of its server
     full_model: str = ""  # its name, or the path of a GGUF file
     full_context: int = 0  # tokens
+    # The server. Lists hold names, addresses or pairs as docs/settings.md says.
+    server_host: str = "127.0.0.1"
+    server_port: int = 8642  # 0 takes any free one
+    server_socket: str = ""  # path; empty: in the data folder
+    server_hosts: tuple[str, ...] = ()  # that it may be called by, beside the address it listens at
+    server_origins: tuple[str, ...] = ()  # of web pages elsewhere that may call it
+    server_proxies: tuple[str, ...] = ()  # addresses of proxies whose word is taken for who calls
+    server_tls_certificate: str = ""
+    server_tls_key: str = ""
+    server_allow_plain: bool = False  # to listen beyond this machine without TLS
+    server_streams: int = 128  # answers at once
+    server_body_kilobytes: int = 4_096
+    server_requests_per_minute: int = 600  # of a key
+    server_asks_per_minute: int = 60  # of a key
+    server_log: str = "text"  # text | json
+    server_metrics: str = "key"  # key | open: who may read /metrics
+    webhooks_repositories: tuple[str, ...] = ()  # "owner/name=workspace"
+    webhooks_github_secret: str = field(default="", repr=False)
+    webhooks_gitlab_token: str = field(default="", repr=False)
+    webhooks_gitlab_signing_key: str = field(default="", repr=False)
+    secrets_redact: bool = True  # what looks like a key or password is not indexed
+    secrets_allow: tuple[str, ...] = ()  # gitignore patterns of files that are taken as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +125,7 @@ class _Setting:
     choices: tuple[str, ...] = ()
     least: int = 0
     secret: bool = False
+    separator: str = os.pathsep  # between the entries of a list in a variable
 
     @property
     def variable(self) -> str:
@@ -119,6 +145,8 @@ SETTINGS = (
     _Setting("openai_model", "openai", "model"),
     _Setting("openai_key", "openai", "key", secret=True),
     _Setting("embedded_model", "embedded", "model"),
+    _Setting("vectors", "", "vectors"),
+    _Setting("use_server", "", "use_server"),
     _Setting("embeddings", "", "embeddings"),
     _Setting("prompt_tokens", "ask", "prompt_tokens"),
     _Setting("answer_tokens", "ask", "answer_tokens", least=1),
@@ -168,6 +196,27 @@ SETTINGS = (
     _Setting("full_url", "full", "url"),
     _Setting("full_model", "full", "model"),
     _Setting("full_context", "full", "context"),
+    _Setting("server_host", "server", "host"),
+    _Setting("server_port", "server", "port"),
+    _Setting("server_socket", "server", "socket"),
+    _Setting("server_hosts", "server", "hosts", separator=","),
+    _Setting("server_origins", "server", "origins", separator=","),
+    _Setting("server_proxies", "server", "proxies", separator=","),
+    _Setting("server_tls_certificate", "server", "tls_certificate"),
+    _Setting("server_tls_key", "server", "tls_key"),
+    _Setting("server_allow_plain", "server", "allow_plain"),
+    _Setting("server_streams", "server", "streams", least=1),
+    _Setting("server_body_kilobytes", "server", "body_kilobytes", least=1),
+    _Setting("server_requests_per_minute", "server", "requests_per_minute", least=1),
+    _Setting("server_asks_per_minute", "server", "asks_per_minute", least=1),
+    _Setting("server_log", "server", "log", ("text", "json")),
+    _Setting("server_metrics", "server", "metrics", ("key", "open")),
+    _Setting("webhooks_repositories", "webhooks", "repositories", separator=","),
+    _Setting("webhooks_github_secret", "webhooks", "github_secret", secret=True),
+    _Setting("webhooks_gitlab_token", "webhooks", "gitlab_token", secret=True),
+    _Setting("webhooks_gitlab_signing_key", "webhooks", "gitlab_signing_key", secret=True),
+    _Setting("secrets_redact", "secrets", "redact"),
+    _Setting("secrets_allow", "secrets", "allow"),
 )
 
 
@@ -212,6 +261,12 @@ def _checked(values: Mapping[str, object]) -> Settings:
             )
         if isinstance(value, int | float) and not value >= setting.least:
             raise SettingsError(f"{setting.field} is {value}.", f"It must be {setting.least} or more.")
+    if settings.vectors != "embedded" and not settings.vectors.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"vectors is {settings.vectors!r}.", "It may be embedded, or a Chroma server such as http://127.0.0.1:8000."
+        )
+    if settings.server_port > _LAST_PORT:
+        raise SettingsError(f"server_port is {settings.server_port}.", f"It must be {_LAST_PORT} or less.")
     kind, _, model = settings.embeddings.partition(":")
     if settings.embeddings not in {"static", "minilm", "none"} and not (kind == "ollama" and model):
         raise SettingsError(
@@ -292,7 +347,7 @@ def _parse(setting: _Setting, text: str, where: str) -> object:
             raise SettingsError(f"{where} is {text!r}.", "It must be a number.")
         return float(text)
     if kind == tuple[str, ...]:
-        return tuple(part for part in text.split(os.pathsep) if part)
+        return tuple(part for part in text.split(setting.separator) if part)
     return text
 
 

@@ -23,18 +23,21 @@ LAYERS = {
     ],
     "hub": [
         ["errors", "model"],
-        ["config", "retrieval", "prompting", "capacity", "claims"],
+        ["config", "retrieval", "prompting", "capacity", "claims", "auth"],
         ["confidence", "refusal", "evidence", "grounding", "tables", "impact", "backends", "labels"],
         ["answering", "fullload", "measuring", "monitoring", "ladder"],
         ["analysis"],
         ["asking"],
         ["service"],
-        ["shapes", "llama"],
+        ["shapes", "llama", "remote"],
         ["wiring"],
         ["indexing", "standing"],
         ["background"],
         ["health", "evaluation"],
-        ["tuning", "calibrating"],
+        ["tuning", "calibrating", "backup"],
+        ["jobs", "workspaces"],
+        ["web"],
+        ["http_api"],
         ["cli"],
     ],
     "agents": [],
@@ -42,12 +45,23 @@ LAYERS = {
 PACKAGES = ["indexer", "hub", "agents"]
 DOORS = {"hub": {"model", "errors", "index", "pipeline", "processes"}, "agents": {"model", "errors", "service"}}
 # These put parts together and see more.
-WIRING = {"hub.wiring", "hub.indexing", "hub.standing", "hub.background", "hub.health", "hub.evaluation", "hub.cli"}
+WIRING = {
+    "hub.wiring",
+    "hub.indexing",
+    "hub.standing",
+    "hub.background",
+    "hub.health",
+    "hub.evaluation",
+    "hub.backup",
+    "hub.jobs",
+    "hub.workspaces",
+    "hub.cli",
+}
 
 OWNERS = {
     "tree_sitter": "indexer.cpp",
     "tree_sitter_cpp": "indexer.cpp",
-    "apsw": "indexer.symbol_table",
+    "apsw": "indexer.symbol_table hub.auth hub.jobs hub.backup",
     "clang": "indexer.compiler",
     "sqlite3": "nobody",
     "chromadb": "indexer.vectors",
@@ -55,7 +69,7 @@ OWNERS = {
     "tokenizers": "indexer.embedding hub.backends.vocabulary",
     "pathspec": "indexer.files",
     "filelock": "indexer.index",
-    "subprocess": "indexer.history hub.background",
+    "subprocess": "indexer.history hub.background hub.jobs",
     "ollama": "hub.backends.ollama",
     "httpx": "hub.backends.endpoint hub.backends.ollama",  # the latter for the exceptions of its client
     "pynvml": "hub.capacity.nvml",
@@ -66,6 +80,14 @@ OWNERS = {
     "tomllib": "hub.config hub.capacity.cards hub.capacity.catalogue",
     "argparse": "hub.cli",
     "rich": "hub.cli",
+    "fastapi": "hub.http_api",
+    "starlette": "hub.http_api",
+    "uvicorn": "hub.http_api",
+    "pydantic": "hub.http_api",
+    "limits": "hub.http_api",
+    "prometheus_client": "hub.http_api",
+    "jinja2": "hub.web",
+    "pygments": "hub.web",
 }
 # Reading the environment is the settings' business; two libraries leave no other way.
 ENVIRONMENT = {
@@ -73,7 +95,10 @@ ENVIRONMENT = {
     "indexer.history",  # git needs PATH and HOME
     "hub.backends.embedded",  # OpenMP reads its waiting policy from there
 }
-SLOW = {"matplotlib", "chromadb", "onnxruntime", "tokenizers", "llama_index", "ollama", "xllamacpp", "rich", "httpx"}
+SLOW = {
+    *("matplotlib", "chromadb", "onnxruntime", "tokenizers", "llama_index", "ollama", "xllamacpp", "rich", "httpx"),
+    *("fastapi", "starlette", "uvicorn", "pydantic", "limits", "prometheus_client", "jinja2", "pygments"),
+}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
