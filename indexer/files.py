@@ -1,14 +1,20 @@
 """Finds and reads the files of a tree that are worth indexing, and says why it leaves the others out.
 
 Follows gitignore rules at every level, never follows a symbolic link, never leaves the root, and never raises for a
-single file: what cannot be read becomes a Problem. Knows nothing of what stands in the files.
+single file: what cannot be read becomes a Problem. Secrets are taken out of a text before anyone sees it. What else
+stands in the files it does not know.
 """
 
+import ctypes
+import errno
 import os
 import re
 import stat
+import struct
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,9 +24,11 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 
 from indexer.errors import TreeError
 from indexer.model import Language, Problem, SourceFile
+from indexer.secrets import REDACTED, RULES_VERSION, is_secret_file, redact
 
 MAX_FILE_BYTES = 2 << 20  # 256 KiB to 16 MiB; nlohmann's single header has 0.9 MB, sqlite3.c 9 MB
 SNIFF_BYTES = 8 << 10  # git looks for NUL in the first 8,000 bytes
+MAX_IGNORE_BYTES = 1 << 20  # of an ignore file; 64 KiB to 16 MiB
 GENERATED_HEAD_CHARS = 2_000  # generators sign in the first comment
 
 _LANGUAGES = {
@@ -47,14 +55,40 @@ _GENERATED_MARK = re.compile(
 )
 _COMMENT_START = re.compile(r"^\s*(//|/\*|\*|#|<!--|\.\.)")
 
+# Linux's openat2, by number since glibc has no name for it; see openat2(2). Older kernels and some sandboxes refuse it.
+_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_NO_SYMLINKS, _RESOLVE_BENEATH = 0x02, 0x04, 0x08
+_WAYS = _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH
+_HOW = struct.Struct("=QQQ")  # flags, mode, resolve
+# O_NONBLOCK: a FIFO that took a file's place since the walk must not hang the indexer.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOCTTY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+# What openat2 and O_NOFOLLOW say of a link on the way, of a way out, and of a folder that is none.
+_NOT_BENEATH = frozenset({errno.ELOOP, errno.EXDEV, errno.ENOTDIR, errno.ENXIO, errno.EMLINK})
+
 
 @dataclass(frozen=True, slots=True)
 class FileRules:
-    """What to take. ``exclude`` holds further gitignore patterns, relative to the root."""
+    """What to take. ``exclude`` holds further gitignore patterns, relative to the root; so does ``secrets_allow``, of
+    the files that are taken with whatever looks like a secret in them.
+    """
 
     max_bytes: int = MAX_FILE_BYTES
     include_generated: bool = False
     exclude: tuple[str, ...] = ()
+    secrets_redact: bool = True
+    secrets_allow: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> str:
+        """What a file's text depends on beside its bytes: where this is another, every file is to be read again."""
+        if not self.secrets_redact:
+            return "as they are"
+        return " ".join((str(RULES_VERSION), *sorted(set(self.secrets_allow))))
+
+    def redacts(self, path: str) -> bool:
+        """Whether secrets are taken out of this file."""
+        return self.secrets_redact and not (self.secrets_allow and _compiled(self.secrets_allow).match_file(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +148,7 @@ def scan(root: Path, rules: FileRules) -> Scan:
     candidates: list[Candidate] = []
     skipped: list[tuple[str, str]] = []
     problems: list[Problem] = []
-    top = _spec(_lines(root / ".git" / "info" / "exclude"))
+    top = _spec(_lines(root, ".git/info/exclude"))
     forced = _spec(rules.exclude)
     pending: list[tuple[str, _Rules]] = [("", (("", top),))]
     while pending:
@@ -125,7 +159,7 @@ def scan(root: Path, rules: FileRules) -> Scan:
         except OSError as error:
             problems.append(Problem(folder, 0, f"folder cannot be read: {error.strerror}"))
             continue
-        own = [line for name in _IGNORE_FILES for line in _lines(root / folder / name)]
+        own = [line for name in _IGNORE_FILES for line in _lines(root, f"{folder}/{name}".removeprefix("/"))]
         ignore = (*inherited, (folder, _spec(own))) if own else inherited
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -174,14 +208,16 @@ def _admit(
         skipped.append((path, f"larger than {rules.max_bytes >> 10} KiB ({status.st_size >> 10} KiB)"))
     elif not rules.include_generated and _GENERATED_NAME.search(entry.name):
         skipped.append((path, "generated (by its name)"))
+    elif is_secret_file(path) and rules.redacts(path):
+        skipped.append((path, "holds secrets (by its name)"))
     else:
         candidates.append(Candidate(path, language, status.st_size, status.st_mtime_ns))
 
 
 def read(root: Path, candidate: Candidate, rules: FileRules) -> SourceFile | Skip | Problem:
-    """The file's text, or why there is none. Invalid bytes become U+FFFD; a byte order mark goes."""
+    """The file's text, or why there is none. Invalid bytes become U+FFFD; a byte order mark goes, and so do secrets."""
     try:
-        data = _read_beneath(root, candidate.path, rules.max_bytes)
+        data = read_beneath(root, candidate.path, rules.max_bytes)
     except OSError as error:
         return Problem(candidate.path, 0, f"cannot be read: {error.strerror or error}")
     if data is None:
@@ -194,20 +230,94 @@ def read(root: Path, candidate: Candidate, rules: FileRules) -> SourceFile | Ski
     if not rules.include_generated and _is_generated(text, candidate.language):
         return Skip(candidate.path, "generated (it says so)")
     digest = blake2b(data, digest_size=16).hexdigest()
-    return SourceFile(candidate.path, candidate.language, candidate.size, candidate.mtime_ns, digest, text)
+    found: tuple[Problem, ...] = ()
+    if rules.redacts(candidate.path):
+        text, taken = redact(text)
+        found = tuple(Problem(candidate.path, line, REDACTED + rule) for rule, line in taken)
+    return SourceFile(candidate.path, candidate.language, candidate.size, candidate.mtime_ns, digest, text, found)
 
 
-def _read_beneath(root: Path, path: str, limit: int) -> bytes | None:
-    """The bytes, one more than ``limit`` at most; None where the path is no regular file or leaves the root."""
-    full = root / path
-    if not full.parent.resolve().is_relative_to(root):
+def read_beneath(root: Path, path: str, limit: int) -> bytes | None:
+    """The bytes of a regular file below a root, one more than ``limit`` at most.
+
+    None where the path leads through or to a symbolic link, out of the root, or to something that is no regular file;
+    what a path led to before counts for nothing. Never waits for a FIFO or a device. Raises OSError for a file that is
+    not there or cannot be read.
+    """
+    parts = path.split("/")
+    if not all(parts) or {".", ".."}.intersection(parts) or "\0" in path:
         return None
-    # O_NONBLOCK: a FIFO that took the file's place since the walk must not hang the indexer.
-    descriptor = os.open(full, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
+    try:
+        descriptor = _open_beneath(root, parts)
+    except OSError as error:
+        if error.errno in _NOT_BENEATH:
+            return None
+        raise
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        return file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _open_beneath(root: Path, parts: Sequence[str]) -> int:
+    """A descriptor of what stands at a path, reached without following any link. The caller closes it."""
+    if os.open not in os.supports_dir_fd:  # such systems have no descriptors of folders; what is left is to look first
+        full = root.joinpath(*parts)
+        if full.parent.resolve() != full.parent:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(full))
+        return os.open(full, _READING | _NO_LINK)
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _has_openat2():
+            return _openat2(folder, "/".join(parts), _READING)
+        return _open_step_by_step(folder, parts)
+    finally:
+        os.close(folder)
+
+
+def _open_step_by_step(folder: int, parts: Sequence[str]) -> int:
+    """As openat2 does it, for kernels without: folder by folder, each opened in the one before and none by a link."""
+    opened: list[int] = []
+    try:
+        for part in parts[:-1]:
+            folder = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | _NO_LINK, dir_fd=folder)
+            opened.append(folder)
+        return os.open(parts[-1], _READING | _NO_LINK, dir_fd=folder)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+@lru_cache(maxsize=1)
+def _has_openat2() -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        folder = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.close(_openat2(folder, ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        finally:
+            os.close(folder)
+    except (OSError, AttributeError):  # ENOSYS before 5.6, EPERM in some sandboxes; a libc without ``syscall``
+        return False
+    return True
+
+
+def _openat2(folder: int, path: str, flags: int) -> int:
+    how = ctypes.create_string_buffer(_HOW.pack(flags, 0, _WAYS), _HOW.size)
+    number = _libc().syscall(_OPENAT2, folder, os.fsencode(path), how, ctypes.c_size_t(_HOW.size))
+    if number < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), path)
+    return int(number)
+
+
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _decode(data: bytes) -> str | None:
@@ -229,6 +339,11 @@ def _is_generated(text: str, language: Language) -> bool:
 _Rules = tuple[tuple[str, GitIgnoreSpec], ...]  # (folder the patterns stand in, patterns), outermost first
 
 
+@lru_cache(maxsize=8)
+def _compiled(patterns: tuple[str, ...]) -> GitIgnoreSpec:
+    return _spec(patterns)
+
+
 def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
     return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
 
@@ -242,12 +357,12 @@ def _is_pattern(line: str) -> bool:
     return True
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(root: Path, path: str) -> list[str]:
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            return lines.read().splitlines()
+        data = read_beneath(root, path, MAX_IGNORE_BYTES)
     except OSError:
         return []  # most folders have none, and an unreadable one rules nothing out
+    return (data or b"").decode("utf-8", "replace").splitlines()
 
 
 def _ignored(path: str, rules: _Rules) -> bool:

@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import NamedTuple, TypeVar
 
+from indexer.secrets import redact
+
 _T = TypeVar("_T")
 
 GIT_TIMEOUT_S = 30.0  # a status of Chromium's tree on a cold disk takes about 20 s
@@ -67,6 +69,7 @@ class HistorySource:
     repository: Path  # a folder of the work tree, or a bare repository
     revision: str
     prefix: str = ""  # where the indexed root lies below the repository's top: "" or "sub/folder/"
+    redacts: bool = True  # whether secrets are taken out of messages and patches
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +274,7 @@ def patches(source: HistorySource, hashes: Sequence[str]) -> Generator[dict[str,
         def read(batch: Sequence[str], rescuing: bool) -> Iterator[dict[str, str]]:
             if rescuing:
                 return iter([{}] * len(batch))
-            return map(_by_path, _patched(source, batch, attributes))
+            return (_by_path(_harmless(patch, source)) for patch in _patched(source, batch, attributes))
 
         yield from _each(hashes, read, lambda _: {})
 
@@ -343,12 +346,16 @@ def _listed(source: HistorySource, batch: Sequence[str], renames: str) -> Iterat
             header[1:],
             int(time_s) if time_s.isdecimal() else 0,
             author,
-            subject,
-            body[:MOST_BODY_CHARS].strip(),
+            _harmless(subject, source),
+            _harmless(body, source)[:MOST_BODY_CHARS].strip(),
             files,
             tuple(changes if files <= MOST_LISTED else renamed[:MOST_RENAMES]),
         )
         header = entry
+
+
+def _harmless(text: str, source: HistorySource) -> str:
+    return redact(text)[0] if source.redacts else text
 
 
 def _fields(blocks: Iterator[bytes]) -> Iterator[str]:
@@ -371,14 +378,20 @@ def _patched(source: HistorySource, batch: Sequence[str], attributes: Path) -> I
         text += block
         while found := _COMMIT_LINE.search(text):
             if begun:
-                yield text[: found.start()][:MOST_PATCH_BYTES].decode("utf-8", "replace")
+                yield _cut(text[: found.start()])
             text = text[found.end() :]
             begun = True
         if len(text) > 2 * MOST_PATCH_BYTES:
             last = text[text.rfind(b"\n") + 1 :]  # a line that may go on in the next block
             text = text[:MOST_PATCH_BYTES] + b"\n" + (last if len(last) < _COMMIT_LINE_BYTES else b"-")
     if begun:
-        yield text[:MOST_PATCH_BYTES].decode("utf-8", "replace")
+        yield _cut(text)
+
+
+def _cut(patch: bytes) -> str:
+    """At a line's end: half of a secret would not be known for one."""
+    whole = patch if len(patch) <= MOST_PATCH_BYTES else patch[:MOST_PATCH_BYTES].rpartition(b"\n")[0]
+    return whole.decode("utf-8", "replace")
 
 
 def _by_path(patch: str) -> dict[str, str]:

@@ -219,7 +219,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file as it was read: its text is valid Unicode, without a byte order mark, line ends as they stand."""
+    """A file as it was read: its text is valid Unicode, without a byte order mark, line ends as they stand.
+
+    Secrets are taken out of it, and ``redacted`` says of which kind and where.
+    """
 
     path: str
     language: Language
@@ -227,6 +230,7 @@ class SourceFile:
     mtime_ns: int
     digest: str  # of the bytes on disk
     text: str
+    redacted: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +317,8 @@ class IndexReport:
     stages: tuple[StageTime, ...] = ()
     notes: tuple[str, ...] = field(default=())
     confirmation: Confirmation | None = None  # None where the compiler was not asked
+    redacted: tuple[Problem, ...] = ()  # secrets in files that are not in the index; the message names the rule
+    redacted_commits: int = 0  # secrets in messages of commits that are not in the index
 
 
 class Embedder(Protocol):

@@ -18,9 +18,16 @@ from pathlib import Path
 from time import perf_counter
 
 from indexer import chunking, cpp, documents, history
-from indexer.cpp.macros import BUILTIN, MacroDefinition, Macros, definitions, from_flag, learn
+from indexer.cpp.macros import BUILTIN, MAX_BODY, MacroDefinition, Macros, definitions, from_flag, learn
 from indexer.cpp.macros import changed as changed_meanings
-from indexer.errors import Cancelled, DataFolderError, EmbedderError, FolderFullError, TreeError
+from indexer.errors import (
+    Cancelled,
+    DataFolderError,
+    EmbedderError,
+    FolderFullError,
+    TreeError,
+    VectorServerError,
+)
 from indexer.files import Candidate, FileRules, Scan, Skip, check_root, read, scan
 from indexer.history import HistorySource
 from indexer.index import Index
@@ -38,6 +45,7 @@ from indexer.model import (
 from indexer.processes import pool, side_by_side, submit
 from indexer.relinking import relink
 from indexer.rows import FileRows, packed, rows_of
+from indexer.secrets import redact
 from indexer.symbol_table.log import MOST_COMMITS
 from indexer.symbol_table.table import KnownFile
 
@@ -155,8 +163,9 @@ class _Run:
             )
         self._skipped += found.skipped
         self._problems += found.problems
-        if table.meta().get("facts") != str(FACTS_VERSION):
-            table.distrust_files({"facts": str(FACTS_VERSION), "macros": ""})  # what was learnt too
+        facts = f"{FACTS_VERSION} {self._options.rules.facts}"
+        if table.meta().get("facts") != facts:
+            table.distrust_files({"facts": facts, "macros": ""})  # what was learnt too
         known = table.known_files()
         trusted_before_ns = int(table.meta().get("trusted_ns", "0"))
         gone = sorted(set(known) - {candidate.path for candidate in found.candidates})
@@ -204,19 +213,22 @@ class _Run:
             skipped=tuple(sorted(self._skipped)),
             stages=tuple(self._stages),
             notes=tuple(self._notes),
+            redacted=tuple(table.redactions()),
+            redacted_commits=self._index.log.redactions(),
         )
 
     def _learn_macros(self, root: Path, todo: Sequence[Candidate], gone: Sequence[str]) -> Macros:
         """What the macros of the tree mean, as it is now. Files that this concerns are no longer trusted afterwards."""
         table = self._index.macros
-        given = [macro for macro in map(from_flag, self._options.defines) if macro is not None]
+        flags = self._options.defines
+        if self._options.rules.secrets_redact:
+            flags = tuple(redact(flag)[0] for flag in flags)
+        given = [macro for macro in map(from_flag, flags) if macro is not None]
         now: dict[str, tuple[MacroDefinition, ...]] = dict.fromkeys(gone, ())
         now[COMMAND_LINE] = tuple(sorted(set(given), key=repr))
         for candidate in todo:
             if candidate.language is Language.CPP:
-                source = read(root, candidate, self._options.rules)
-                text = source.text if isinstance(source, SourceFile) else ""
-                now[candidate.path] = definitions(text.encode("utf-8", "surrogatepass"))
+                now[candidate.path] = _definitions(root, candidate, self._options.rules)
         before = table.definitions()
         changed = {path: macros for path, macros in now.items() if macros != before.get(path, ())}
         noted = table.knowledge()
@@ -299,9 +311,9 @@ class _Run:
             return
         started = options.clock()
         report = log.refresh(
-            source,
+            replace(source, redacts=options.rules.secrets_redact),
             options.commits,
-            str(FACTS_VERSION),
+            f"{FACTS_VERSION} {options.rules.facts}",
             lambda done, total: self._progress("history", done, total),
             lambda: self._stop_if_cancelled(()),
         )
@@ -349,6 +361,8 @@ class _Run:
             self._index.reconcile()
         except FolderFullError:
             raise
+        except VectorServerError as error:
+            self._notes.append(f"{error.message} The vectors wait for it; search compares them exactly until then.")
         except DataFolderError as error:
             self._notes.append(f"{error.message} The vector index was made again from the table.")
             self._index.rebuild_vectors()
@@ -367,6 +381,22 @@ def parse_file(source: SourceFile, macros: Macros = BUILTIN) -> tuple[ParsedFile
     """A file's facts and chunks, whatever its language. Never raises on its text."""
     parsed = cpp.parse(source, macros) if source.language is Language.CPP else documents.parse_document(source)
     return parsed, chunking.chunk(source, parsed)
+
+
+def _definitions(root: Path, candidate: Candidate, rules: FileRules) -> tuple[MacroDefinition, ...]:
+    """The macros of a file, without secrets. Few bodies hold any, so the whole text is looked through only then."""
+    source = read(root, candidate, replace(rules, secrets_redact=False))
+    if not isinstance(source, SourceFile):
+        return ()
+    found = definitions(source.text.encode("utf-8", "surrogatepass"))
+    if not rules.redacts(candidate.path):
+        return found
+    bodies = "\n".join(f"{macro.name} {macro.body}" for macro in found)
+    if not redact(bodies)[1] and all(
+        len(macro.body) < MAX_BODY // 4 for macro in found
+    ):  # a cut one may end in half a key
+        return found
+    return definitions(redact(source.text)[0].encode("utf-8", "surrogatepass"))
 
 
 def _todo(found: Scan, known: dict[str, KnownFile], trusted_ns: int) -> list[Candidate]:

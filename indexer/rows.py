@@ -61,7 +61,7 @@ def rows_of(source: SourceFile, parsed: ParsedFile, chunks: Sequence[Chunk]) -> 
         contexts=tuple(
             (number, context.scope, _joined(context.usings)) for number, context in enumerate(parsed.contexts)
         ),
-        problems=tuple((problem.line, problem.message) for problem in parsed.problems),
+        problems=tuple((problem.line, problem.message) for problem in (*parsed.problems, *source.redacted)),
         chunks=tuple(
             (
                 chunk.id,

@@ -1,9 +1,12 @@
 """What is taken from a tree and what is left out, on real folders."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,9 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from indexer import files
 from indexer.errors import TreeError
-from indexer.files import FileRules, Skip, check_root, language_of, read, scan
-from indexer.model import Language, Problem, SourceFile
+from indexer.files import FileRules, Skip, check_root, language_of, read, read_beneath, scan
+from indexer.model import Language, SourceFile
 from indexer.rows import count_lines
 from tests.support.trees import write_tree as tree
 
@@ -122,9 +126,98 @@ def test_a_file_swapped_for_a_link_or_fifo_after_the_walk_is_not_read(tmp_path: 
     (root / "sub" / "c.cc").unlink()
     (root / "sub").rmdir()
     (root / "sub").symlink_to(tmp_path / "outside")
-    assert isinstance(read(root, found["a.cc"], RULES), Problem)
+    assert isinstance(read(root, found["a.cc"], RULES), Skip)
     assert isinstance(read(root, found["b.cc"], RULES), Skip)
     assert isinstance(read(root, found["sub/c.cc"], RULES), Skip)
+
+
+@pytest.fixture(params=["openat2", "step by step"])
+def opening(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to open a file; the second is for kernels that lack the first."""
+    if request.param == "openat2" and not files._has_openat2():
+        pytest.skip("this kernel has no openat2")
+    monkeypatch.setattr(files, "_has_openat2", lambda: request.param == "openat2")
+
+
+def test_only_regular_files_beneath_the_root_are_opened(
+    tmp_path: Path, opening: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path / "root", {"sub/a.cc": "int a;\n", "big.cc": "x" * 100})
+    monkeypatch.chdir(root)  # the path of a socket must be short
+    tree(tmp_path / "outside", {"c.cc": "int stolen;\n"})
+    (root / "link.cc").symlink_to("sub/a.cc")
+    (root / "out").symlink_to(tmp_path / "outside")
+    (root / "loop").symlink_to("loop")
+    (root / "dev.cc").symlink_to("/dev/zero")
+    (root / "self").symlink_to("/proc/self/root")
+    os.mkfifo(root / "pipe.cc")
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind("sock.cc")
+    bound.close()
+    assert read_beneath(root, "sub/a.cc", 100) == b"int a;\n"
+    assert read_beneath(root, "big.cc", 10) == b"x" * 11
+    for path in ("link.cc", "out/c.cc", "loop", "loop/x", "dev.cc", "self/etc/passwd", "pipe.cc", "sock.cc", "sub"):
+        assert read_beneath(root, path, 100) is None, path
+    for path in (
+        "../outside/c.cc",
+        "/etc/passwd",
+        "sub/../../outside/c.cc",
+        "./sub/a.cc",
+        "sub//a.cc",
+        "",
+        ".",
+        "a\0b",
+    ):
+        assert read_beneath(root, path, 100) is None, path
+    for path in ("none.cc", "sub/none.cc", "none/a.cc"):
+        with pytest.raises(FileNotFoundError):
+            read_beneath(root, path, 100)
+
+
+def test_no_descriptor_stays_open(tmp_path: Path, opening: None) -> None:
+    root = tree(tmp_path, {"a/b/c.cc": "int a;\n"})
+    (root / "a" / "link").symlink_to("b")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        read_beneath(root, "a/b/c.cc", 100)
+        read_beneath(root, "a/link/c.cc", 100)
+        read_beneath(root, "a/b", 100)
+        with pytest.raises(OSError, match="No such file"):
+            read_beneath(root, "a/b/none", 100)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_folder_that_is_swapped_for_a_link_all_the_while_never_leads_outside(tmp_path: Path, opening: None) -> None:
+    root = tree(tmp_path / "root", {"sub/c.cc": "int mine;\n"})
+    tree(tmp_path / "outside", {"c.cc": "int stolen;\n"})
+    (root / "link").symlink_to(tmp_path / "outside")
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            for old, new in (("sub", "kept"), ("link", "sub"), ("sub", "link"), ("kept", "sub")):
+                (root / old).rename(root / new)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen: set[bytes | None] = set()
+    try:
+        for _ in range(3_000):
+            with suppress(FileNotFoundError):
+                seen.add(read_beneath(root, "sub/c.cc", 100))
+    finally:
+        done.set()
+        thread.join(30)
+    assert seen <= {b"int mine;\n", None}
+    assert b"int mine;\n" in seen
+
+
+def test_an_ignore_file_that_is_a_fifo_or_a_link_out_rules_nothing(tmp_path: Path) -> None:
+    root = tree(tmp_path / "root", {"a.cc": "int a;\n", "sub/b.cc": "int b;\n"})
+    (tmp_path / "outside").write_text("*\n", encoding="utf-8")
+    os.mkfifo(root / ".gitignore")
+    (root / "sub" / ".gitignore").symlink_to(tmp_path / "outside")
+    assert taken(root) == ["a.cc", "sub/b.cc"]
 
 
 def test_a_fifo_and_a_socket_are_left_out_with_their_reason(tmp_path: Path) -> None:

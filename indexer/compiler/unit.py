@@ -15,6 +15,7 @@ from typing import NamedTuple
 from indexer.compiler.commands import Unit
 from indexer.compiler.libclang import BREAK, CONTINUE, CRASHED, FATAL, RECURSE, Clang, Cursor, Translation, Visitor
 from indexer.model import ReferenceKind
+from indexer.secrets import redact
 
 MAX_ERRORS = 50  # looked at for headers that are missing; the first is shown
 MAX_FILE_BYTES = 64 << 20  # of a file whose text is looked at
@@ -149,7 +150,8 @@ class Reader:
             first = ("", 0, "its flags are not understood by Clang")
         elif errors:
             known = files.get(errors[0].file or 0)
-            first = (known.path if known else "", errors[0].line if known else 0, errors[0].message)
+            said, _ = redact(errors[0].message)  # an #error or a static_assert quotes what stands in the code
+            first = (known.path if known else "", errors[0].line if known else 0, said)
         return UnitFacts(
             targets=targets,
             files=tuple(sorted(told, key=lambda file: file.path)),

@@ -3,14 +3,14 @@ who changed something and why. Reads what ``indexer.symbol_table.log`` keeps; kn
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.model import ChunkId, Commit
 from indexer.rows import Row, last_name, split_row
 from indexer.symbol_table.database import Database, marks
-from indexer.symbol_table.log import STATE
+from indexer.symbol_table.log import CHANGES
 from indexer.words import query_words
 
 if TYPE_CHECKING:
@@ -69,6 +69,15 @@ class TheLog:
 _FIRST = "/"  # stands for a file's first chunk where names stand; no symbol is called so
 
 
+Holds = Callable[[str], bool]
+"""Tells of a path whether it counts."""
+
+
+def everywhere(_path: str) -> bool:
+    """Lets every path count."""
+    return True
+
+
 class _Scores(NamedTuple):
     """The rows that hold a word, and what it is worth in each."""
 
@@ -81,6 +90,19 @@ class _Found(NamedTuple):
 
     files: Mapping[int, float]
     symbols: Mapping[int, Mapping[str, float]]
+    best: list[tuple[int, str]]  # the files by number and path, best first, equal ones by path
+
+
+_Held = dict[tuple[int, str], tuple[str, ...]]  # chunks by path number and name
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read of one state of the tables, by whoever searches them; several threads may add to it."""
+
+    scores: dict[tuple[str, str], _Scores] = field(default_factory=dict)  # by statement and word
+    kept_scores: int = 0
+    held: _Held = field(default_factory=dict)
 
 
 class Commits:
@@ -88,31 +110,26 @@ class Commits:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._last: tuple[tuple[str, int, str], _Found] | None = (
-            None  # files and chunks are asked for one after another
-        )
-        self._kept_for: tuple[int, int, str] | None = None
-        self._scores: dict[tuple[str, str], _Scores] = {}  # by statement and word
-        self._kept_scores = 0
-        self._held: dict[tuple[int, str], tuple[str, ...]] = {}  # chunks by path number and name
+        # Files and chunks are asked for one after another.
+        self._last: tuple[tuple[str, tuple[int, str]], _Found] | None = None
 
-    def search(self, text: str, limit: int) -> list[tuple[str, float]]:
-        """(path of today, score) of the files whose commits speak as the text does, best first, equal ones by path.
+    def search(self, text: str, limit: int, holds: Holds = everywhere) -> list[tuple[str, float]]:
+        """(path of today, score) of the files whose commits speak as the text does, best first, equal ones by path; of
+        those that ``holds`` is true of.
 
         The best file has a score of at most 1 + MESSAGES_SHARE.
         """
-        found = self._find(text)
-        return [(path, found.files[number]) for number, path in self._best_files(found, limit)]
+        found, _ = self._find(text)
+        return [(path, found.files[number]) for number, path in self._best_files(found, limit, holds)]
 
-    def chunks(self, text: str, limit: int) -> list[tuple[ChunkId, float]]:
+    def chunks(self, text: str, limit: int, holds: Holds = everywhere) -> list[tuple[ChunkId, float]]:
         """The chunks of those files that hold what the commits changed, best first, equal ones by id.
 
         The best chunk of a file has the score of the file; a file in which nothing is known by name gives its first.
         """
-        found = self._find(text)
-        scored = self._chunks_of(
-            [number for number, _ in self._best_files(found, min(limit, FILES_WITH_CHUNKS))], found
-        )
+        found, read = self._find(text)
+        best = [number for number, _ in self._best_files(found, min(limit, FILES_WITH_CHUNKS), holds)]
+        scored = self._chunks_of(read, best, found)
         return sorted(scored.items(), key=lambda chunk: (-chunk[1], chunk[0]))[: max(0, limit)]
 
     def together(self, path: str, limit: int) -> list[tuple[str, float]]:
@@ -155,27 +172,25 @@ class Commits:
         (row,) = self._db.rows("SELECT count(*), coalesce(min(time_s), 0), coalesce(max(time_s), 0) FROM commits")
         return TheLog(*row)
 
-    def _find(self, text: str) -> _Found:
-        row = self._db.row("SELECT value FROM meta WHERE key = ?", (STATE,))
-        state = str(row[0]) if row else ""
-        kept_for = (self._db.version(), self._db.generation(), state)
-        if self._kept_for != kept_for or len(self._held) > MOST_KEPT or self._kept_scores > MOST_KEPT_SCORES:
-            self._kept_for = kept_for
-            self._held.clear()
-            self._scores.clear()
-            self._kept_scores = 0
-        key = (text, kept_for[0], state)
-        if self._last is None or self._last[0] != key:
-            self._last = (key, self._look(text))
-        return self._last[1]
+    def _find(self, text: str) -> tuple[_Found, _Read]:
+        row = self._db.row("SELECT value FROM meta WHERE key = ?", (CHANGES,))
+        state = (self._db.generation(), str(row[0]) if row else "")
+        read = self._db.commons.of("commits", state, lambda _before: _Read())
+        if len(read.held) > MOST_KEPT:
+            read.held = {}
+        if read.kept_scores > MOST_KEPT_SCORES:
+            read.scores, read.kept_scores = {}, 0
+        if self._last is None or self._last[0] != (text, state):
+            self._last = ((text, state), self._look(read, text))
+        return self._last[1], read
 
-    def _look(self, text: str) -> _Found:
+    def _look(self, read: _Read, text: str) -> _Found:
         terms = query_words(text[:MOST_ASKED_CHARS])[:MOST_ASKED_WORDS]
         if not terms:
-            return _Found({}, {})
+            return _Found({}, {}, [])
         files: dict[int, float] = defaultdict(float)
         symbols: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        nearest = dict(self._best(_COMMITS, terms, NEAREST_COMMITS))
+        nearest = dict(self._best(read, _COMMITS, terms, NEAREST_COMMITS))
         for row, today, known, number in self._db.rows(
             "SELECT commit_row, today, symbols, files FROM commit_changes JOIN commits ON commits.id = commit_row"
             f" WHERE commit_row IN ({marks(list(nearest))}) AND today IS NOT NULL AND weight = 1 ORDER BY hash, today",
@@ -187,17 +202,17 @@ class Commits:
                 symbols[today][symbol] += score
         highest = max(files.values(), default=1.0)
         scored = {path: score / highest for path, score in files.items()}
-        by_messages = self._best(_FILES, terms, 2 * NEAREST_COMMITS)
+        by_messages = self._best(read, _FILES, terms, 2 * NEAREST_COMMITS)
         highest = max((score for _, score in by_messages), default=1.0)
         for path, score in by_messages:
             scored[path] = scored.get(path, 0.0) + MESSAGES_SHARE * score / highest
-        return _Found(scored, symbols)
+        return _Found(scored, symbols, self._in_order(scored))
 
-    def _best(self, statement: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
+    def _best(self, read: _Read, statement: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         """The best rows of a full-text table; where the limit would cut among equals, all of them."""
         import numpy as np  # noqa: PLC0415 - 0.1 s that look-ups of symbols need not wait for
 
-        scored = [self._scores_of(statement, term) for term in terms]
+        scored = [self._scores_of(read, statement, term) for term in terms]
         total = np.zeros(max((int(found.rows.max()) for found in scored if len(found.rows)), default=0) + 1)
         for found in scored:
             total[found.rows] += found.values  # rows are distinct within a word
@@ -206,28 +221,31 @@ class Commits:
             best = best[total[best] >= np.partition(total[best], -limit)[-limit]]
         return sorted(zip(best.tolist(), total[best].tolist(), strict=True), key=lambda row: -row[1])
 
-    def _scores_of(self, statement: str, term: str) -> _Scores:
-        known = self._scores.get((statement, term))
+    def _scores_of(self, read: _Read, statement: str, term: str) -> _Scores:
+        known = read.scores.get((statement, term))
         if known is None:
             import numpy as np  # noqa: PLC0415 - as above
 
             rows = self._db.rows(statement, (f'"{term}"',))  # words hold no quotes
-            known = self._scores[statement, term] = _Scores(
+            known = read.scores[statement, term] = _Scores(
                 np.fromiter((row for row, _ in rows), np.int64, len(rows)),
                 np.fromiter((value for _, value in rows), np.float64, len(rows)),
             )
-            self._kept_scores += len(rows)
+            read.kept_scores += len(rows)
         return known
 
-    def _best_files(self, found: _Found, limit: int) -> list[tuple[int, str]]:
+    def _best_files(self, found: _Found, limit: int, holds: Holds) -> list[tuple[int, str]]:
         """(number, path), best first, equal ones by path."""
-        numbers = list(found.files)
-        rows = self._db.rows(f"SELECT id, path FROM commit_paths WHERE id IN ({marks(numbers)})", numbers)
-        return sorted(((int(number), str(path)) for number, path in rows), key=lambda f: (-found.files[f[0]], f[1]))[
-            : max(0, limit)
-        ]
+        if holds is everywhere:
+            return found.best[: max(0, limit)]
+        return [(number, path) for number, path in found.best if holds(path)][: max(0, limit)]
 
-    def _chunks_of(self, paths: Sequence[int], found: _Found) -> dict[ChunkId, float]:
+    def _in_order(self, files: Mapping[int, float]) -> list[tuple[int, str]]:
+        numbers = list(files)
+        rows = self._db.rows(f"SELECT id, path FROM commit_paths WHERE id IN ({marks(numbers)})", numbers)
+        return sorted(((int(number), str(path)) for number, path in rows), key=lambda f: (-files[f[0]], f[1]))
+
+    def _chunks_of(self, read: _Read, paths: Sequence[int], found: _Found) -> dict[ChunkId, float]:
         """The few chunks of each file that hold its symbols best, scored by the file's score and their share of it."""
         asked: dict[tuple[int, str], float] = {}
         for path in paths:
@@ -237,20 +255,21 @@ class Commits:
             best = sorted(by_name, key=lambda name: (-by_name[name], name))[:SYMBOLS_A_FILE]
             asked.update({(path, name): by_name[name] for name in best})
         weights: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-        self._look_up([place for place in asked if place not in self._held])
+        held_by = read.held  # another thread may put an empty one in its place
+        self._look_up(held_by, [place for place in asked if place not in held_by])
         for path, name in sorted(asked):
-            for chunk in self._held[path, name]:
+            for chunk in held_by[path, name]:
                 weights[path][chunk] += asked[path, name]
         bare = [path for path in paths if not weights[path]]
-        self._look_up_first([path for path in bare if (path, _FIRST) not in self._held])
+        self._look_up_first(held_by, [path for path in bare if (path, _FIRST) not in held_by])
         scored: dict[ChunkId, float] = {}
         for path in paths:
             held = sorted(weights[path].items(), key=lambda chunk: (-chunk[1], chunk[0]))[:CHUNKS_A_FILE]
-            for chunk, weight in held or [(first, 1.0) for first in self._held[path, _FIRST]]:
+            for chunk, weight in held or [(first, 1.0) for first in held_by[path, _FIRST]]:
                 scored[ChunkId(chunk)] = found.files[path] * (weight / held[0][1] if held else weight)
         return scored
 
-    def _look_up(self, asked: Sequence[tuple[int, str]]) -> None:
+    def _look_up(self, held: _Held, asked: Sequence[tuple[int, str]]) -> None:
         """Keeps the chunks in which symbols of these names stand today, out of (path, name)."""
         if not asked:
             return
@@ -267,9 +286,9 @@ class Commits:
         found: dict[tuple[int, str], list[str]] = {place: [] for place in asked}
         for path, name, chunk in rows:
             found[path, name].append(chunk)
-        self._held.update({place: tuple(sorted(chunks)) for place, chunks in found.items()})
+        held.update({place: tuple(sorted(chunks)) for place, chunks in found.items()})
 
-    def _look_up_first(self, paths: Sequence[int]) -> None:
+    def _look_up_first(self, held: _Held, paths: Sequence[int]) -> None:
         """Keeps the chunk that each of the files begins with."""
         rows = self._db.rows(
             "SELECT commit_paths.id, chunks.id, min(first_line) FROM commit_paths"
@@ -277,8 +296,8 @@ class Commits:
             f" WHERE commit_paths.id IN ({marks(paths)}) GROUP BY commit_paths.id",
             paths,
         )
-        self._held.update({(path, _FIRST): () for path in paths})
-        self._held.update({(path, _FIRST): (chunk,) for path, chunk, _ in rows})
+        first = {path: chunk for path, chunk, _ in rows}
+        held.update({(path, _FIRST): (first[path],) if path in first else () for path in paths})
 
     def _paths_like(self, written: str) -> list[str]:
         """The indexed files of this path, or else those that end with it."""

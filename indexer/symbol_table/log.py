@@ -9,8 +9,8 @@ itself, which ``indexer.history`` does, and answers nothing, which ``indexer.sym
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from indexer import history
 from indexer.history import HistorySource, LogEntry
 from indexer.rows import SEPARATOR
+from indexer.secrets import BEGINS
 from indexer.symbol_table.database import Database, marks
 from indexer.words import words
 
@@ -31,7 +32,8 @@ MOST_SYMBOLS = 60  # 10 to 200; functions and classes that a commit changed in o
 MOST_MESSAGES = 200  # 20 to 1,000; the newest commits of a file whose words are held against it
 WRITE_COMMITS = 200  # a transaction: what a crash can cost, against the price of a commit
 
-STATE = "history"  # key within meta of what was read; another value means that answers may be others
+STATE = "history"  # key within meta of what was read
+CHANGES = "history changes"  # key within meta of a number; another one means that answers may be others
 _HASH_DIGITS = 40
 
 _HEADING = re.compile(r"^@@ [^@\n]{1,60}@@ ?([^\n]*)$", re.MULTILINE)
@@ -101,6 +103,14 @@ class CommitLog:
         if self._state():
             self._wipe({})
 
+    def redactions(self) -> int:
+        """How many secrets were taken out of the messages that are kept."""
+        return self._db.number(
+            "SELECT coalesce(sum((length(told) - length(replace(told, ?1, ''))) / length(?1)), 0)"
+            " FROM (SELECT subject || ' ' || body AS told FROM commits) WHERE instr(told, ?1)",
+            (BEGINS,),
+        )
+
     def refresh(
         self,
         source: HistorySource,
@@ -128,10 +138,17 @@ class CommitLog:
         self._keep_messages([commit for commit, _ in order], stop)
         # Behind the name of a branch, and below the end of a shallow clone, other commits may be found the next time.
         lasting = len(source.revision) >= _HASH_DIGITS and not history.is_shallow(source.repository)
-        with self._db.transaction():
+        with self._changing():
             listed = _digest(f"{commit} {parents}" for commit, parents in order)
             self._note({"base": base, "seen": seen} if lasting else {"base": base, "open": f"{seen} {listed}"})
         return LogReport(len(order), read)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """A transaction that readers can tell from what was before."""
+        with self._db.transaction():
+            yield
+            self._db.run("INSERT INTO meta VALUES(?, '1') ON CONFLICT(key) DO UPDATE SET value = value + 1", (CHANGES,))
 
     def _state(self) -> dict[str, str]:
         row = self._db.row("SELECT value FROM meta WHERE key = ?", (STATE,))
@@ -141,7 +158,7 @@ class CommitLog:
         self._db.run("INSERT OR REPLACE INTO meta VALUES(?, ?)", (STATE, json.dumps(state)))
 
     def _wipe(self, state: Mapping[str, str]) -> None:
-        with self._db.transaction():
+        with self._changing():
             for table in ("commit_words", "commit_file_words"):
                 self._db.run(f"INSERT INTO {table}({table}) VALUES('delete-all')")
             for table in ("commits", "commit_paths", "commit_changes", "commit_files"):
@@ -178,7 +195,7 @@ class CommitLog:
     def _drop(self, gone: Sequence[tuple[str, int]]) -> None:
         if not gone:
             return
-        with self._db.transaction():
+        with self._changing():
             for commit, _ in gone:
                 row = self._db.number("SELECT id FROM commits WHERE hash = ?", (commit,))
                 self._db.run("DELETE FROM commit_words WHERE rowid = ?", (row,))
@@ -191,7 +208,7 @@ class CommitLog:
                 paths[path] = self._db.insert("INSERT INTO commit_paths(path) VALUES(?)", (path,))
             return paths[path]
 
-        with self._db.transaction():
+        with self._changing():
             for entry in entries:
                 told = (entry.author, entry.subject, entry.body) if entry.files else ("", "", "")
                 row = self._db.insert(
@@ -221,7 +238,7 @@ class CommitLog:
             if row.today != today
         ]
         for start in range(0, len(moved), 50 * WRITE_COMMITS):
-            with self._db.transaction():
+            with self._changing():
                 self._db.run_many(
                     "UPDATE commit_changes SET today = ? WHERE id = ?", moved[start : start + 50 * WRITE_COMMITS]
                 )
@@ -260,7 +277,7 @@ class CommitLog:
         ]
         worth = [commit for commit in waiting if commit in heavy and any(row.today for row in changes[commit])]
         paths = {int(row): str(path) for row, path in self._db.rows("SELECT id, path FROM commit_paths")}
-        with self._db.transaction():
+        with self._changing():
             for commit in sorted(set(waiting).difference(worth)):
                 self._write_commit(changes[commit], commit, {}, paths)
         batch: list[tuple[str, dict[str, str]]] = []
@@ -268,7 +285,7 @@ class CommitLog:
             for done, (commit, patch) in enumerate(zip(worth, patches, strict=True), 1):
                 batch.append((commit, patch))
                 if len(batch) >= WRITE_COMMITS or done == len(worth):
-                    with self._db.transaction():
+                    with self._changing():
                         for known, found in batch:
                             self._write_commit(changes[known], known, found, paths)
                     batch.clear()
@@ -321,7 +338,7 @@ class CommitLog:
         kept = {int(path): str(digest) for path, digest in self._db.rows("SELECT path, digest FROM commit_files")}
         changed = sorted(path for path in {*kept, *digests} if kept.get(path) != digests.get(path))
         for start in range(0, len(changed), WRITE_COMMITS):
-            with self._db.transaction():
+            with self._changing():
                 for path in changed[start : start + WRITE_COMMITS]:
                     self._db.run("DELETE FROM commit_file_words WHERE rowid = ?", (path,))
                     self._db.run("DELETE FROM commit_files WHERE path = ?", (path,))
