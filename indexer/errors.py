@@ -5,6 +5,7 @@
     ├── DataFolderError      the data folder cannot be used
     │   ├── FolderBusyError      another process writes to it
     │   ├── SchemaError          it was written by another version
+    │   ├── VectorServerError    the Chroma server does not answer as it should
     │   └── FolderFullError      disk or quota is used up
     ├── EmbedderError        the embedding model is missing or does not answer
     ├── QuestionError        a question about the index cannot be asked like this
@@ -33,6 +34,10 @@ class DataFolderError(IndexerError):
 
 class FolderBusyError(DataFolderError):
     """Another process writes to the data folder."""
+
+
+class VectorServerError(DataFolderError):
+    """The Chroma server does not answer as it should; what waits for it is kept."""
 
 
 class SchemaError(DataFolderError):

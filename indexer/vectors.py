@@ -1,21 +1,31 @@
-"""Nearest neighbours over chunk ids: the one module that knows Chroma, and an exact scan for when Chroma is not needed.
+"""Nearest neighbours over chunk ids: the one module that knows Chroma, in a folder or as a server, and an exact scan
+for when Chroma is not needed.
 
 Knows nothing of texts, chunks or the table that owns the vectors. What stands in Chroma is a cache: whatever is wrong
 with it, the way out is to discard the folder and fill it again. The caller holds the data folder's lock, because two
 processes on one Chroma folder corrupt it without an error, and never forks while one is open, because the child hangs.
+A server takes any number of readers beside the one writer. It is spoken to in plain HTTP (its API v2), by no client of
+others: no proxy, redirect or telemetry may carry vectors to any other host than the one that was named.
 """
 
+import json
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from base64 import b64encode
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
+from threading import Lock
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import DataFolderError
+from indexer.errors import DataFolderError, VectorServerError
 from indexer.model import ChunkId, Matrix
 
 Vector = npt.NDArray[np.float32]
@@ -43,7 +53,16 @@ DECIMALS = 6
 # cut are computed again in double precision. 1e-6 (the rounding of 384 products) to 1e-4.
 _CLOSE = np.float32(1e-5)
 
+# Seconds that a server may take for an answer; vectors of 100 chunks take it 0.05 s, a search 0.01 s. 2 to 60.
+ANSWER_S = 10.0
+_SENT_AT_ONCE = 500  # vectors, of its own limit of some 5,000: 1 MB
+_READ_AT_ONCE = 5_000  # ids, or collections
+_MOST_ANSWERED = 64 << 20
+
 _REPAIR = "codehub repair"
+_IS_IT_ONE = "Start the server, or name another one with the setting vectors; search works meanwhile."
+_COLLECTION_ID = re.compile(r"[0-9a-f-]{8,64}")
+_COLLECTION_NAME = re.compile(r"[\w.-]{3,512}", re.ASCII)
 
 
 class ChromaVectors:
@@ -150,6 +169,203 @@ class ChromaVectors:
             ) from error
 
 
+class ServedVectors:
+    """Vectors in a collection of a Chroma server, one for each owner, embedder, format and number of dimensions.
+
+    Every method raises VectorServerError when the server does not answer as it should. Safe to call from several
+    threads, which take turns.
+    """
+
+    def __init__(self, url: str, owner: str, embedder_name: str, dimensions: int) -> None:
+        """Asks nothing of the server yet; the collection is made when something is first written.
+
+        ``owner`` tells the collections of one index from those of all others on the server, 1 to 64 of 0-9a-z.
+        Raises VectorServerError for an address that is none.
+        """
+        self._server = _Server(url)
+        self._name = f"{collection_name(embedder_name, dimensions)}-{owner}"
+        self._dimensions = dimensions
+        self._made: Mapping[str, Any] = {
+            "name": self._name,
+            "get_or_create": True,
+            "metadata": {"owner": owner, "embedder": embedder_name, "dimensions": dimensions, "format": FORMAT},
+            "configuration": {
+                "hnsw": {
+                    "space": "cosine",
+                    "ef_construction": EF_CONSTRUCTION,
+                    "batch_size": FLUSH_EVERY,
+                    "sync_threshold": 2 * FLUSH_EVERY,
+                }
+            },
+        }
+        self._id = ""
+
+    def upsert(self, ids: Sequence[ChunkId], vectors: Matrix) -> None:
+        """As ChromaVectors.upsert."""
+        rows = _checked(ids, vectors, self._dimensions)
+        last = {chunk: row for row, chunk in enumerate(ids)}
+        for part in _parts(list(last), _SENT_AT_ONCE):
+            sent = rows[[last[chunk] for chunk in part]].astype("<f4")
+            texts = [b64encode(row.tobytes()).decode("ascii") for row in sent]
+            self._asked("delete", {"ids": part})  # as above: to overwrite in place costs many times as much
+            self._asked("add", {"ids": part, "embeddings": texts})
+
+    def delete(self, ids: Sequence[ChunkId]) -> None:
+        """Takes vectors out; ids that are not there are passed over."""
+        for part in _parts(list(dict.fromkeys(ids)), _SENT_AT_ONCE):
+            self._asked("delete", {"ids": part})
+
+    def nearest(self, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
+        """As ChromaVectors.nearest."""
+        row = _checked([ChunkId("")], vector[np.newaxis], self._dimensions)
+        if limit <= 0:
+            return []
+        asked = {"query_embeddings": row.tolist(), "n_results": limit + OVER_ASK, "include": ["distances"]}
+        found = self._asked("query", asked)
+        with self._server.understood():
+            pairs = zip(found["ids"][0], found["distances"][0], strict=True)
+            scored = [(ChunkId(str(chunk)), round(1.0 - float(distance), DECIMALS)) for chunk, distance in pairs]
+        return _ranked(scored)[:limit]
+
+    def count(self) -> int:
+        found = self._asked("count", None)
+        with self._server.understood():
+            return int(found)
+
+    def ids(self) -> set[ChunkId]:
+        """Every id that has a vector, for comparison with the table."""
+        found: set[ChunkId] = set()
+        while True:
+            page = self._asked("get", {"include": [], "limit": _READ_AT_ONCE, "offset": len(found)})
+            with self._server.understood():
+                ids = [ChunkId(str(chunk)) for chunk in page["ids"]]
+            before = len(found)
+            found.update(ids)
+            if len(ids) < _READ_AT_ONCE or len(found) == before:
+                return found
+
+    def close(self) -> None:
+        """Lets the connection go. May be called twice; nothing else may follow."""
+        self._server.close()
+
+    def _asked(self, what: str, body: Mapping[str, Any] | None) -> Any:
+        """What the collection answers. It is made where it is not there, as after somebody emptied the server."""
+        again = bool(self._id)
+        if not self._id:
+            self._id = self._find()
+        method = "GET" if body is None else "POST"
+        try:
+            return self._server.ask(method, f"collections/{self._id}/{what}", body)
+        except _NotThereError:
+            if not again:
+                raise
+            self._id = ""
+            return self._asked(what, body)
+
+    def _find(self) -> str:
+        made = self._server.ask("POST", "collections", self._made)
+        with self._server.understood():
+            if not _COLLECTION_ID.fullmatch(made["id"]):
+                raise ValueError(made["id"])
+            return str(made["id"])
+
+
+class _NotThereError(VectorServerError):
+    """The server knows no such collection."""
+
+
+class _Server:
+    """Speaks to one Chroma server over a connection that is kept. Threads take turns."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._url = url
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or "@" in parts.netloc:
+            raise VectorServerError(f"{url} is no address of a Chroma server.", "Such as http://127.0.0.1:8000.")
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._connection = kind(parts.hostname, port, timeout=ANSWER_S)
+        self._base = f"{parts.path.rstrip('/')}/api/v2/tenants/default_tenant/databases/default_database/"
+        self._lock = Lock()
+
+    def ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        """What the server answers, read as JSON. Raises VectorServerError, of another kind for what is not there."""
+        sent = None if body is None else json.dumps(body).encode()
+        with self._lock:
+            kept = self._connection.sock is not None
+            try:
+                status, text = self._exchange(method, path, sent)
+            except (HTTPException, OSError) as error:
+                self._connection.close()
+                # A server that waited for long has closed what was kept; asking twice does no harm, as all steps may
+                # be repeated.
+                if not kept or isinstance(error, TimeoutError):
+                    raise self._away(error) from error
+                try:
+                    status, text = self._exchange(method, path, sent)
+                except (HTTPException, OSError) as error:
+                    self._connection.close()
+                    raise self._away(error) from error
+        with self.understood():
+            told = json.loads(text) if text else None
+        if status == HTTPStatus.NOT_FOUND:
+            raise _NotThereError(f"The Chroma server at {self._url} has no such collection.", _REPAIR)
+        if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            why = str(told.get("message", ""))[:200] if isinstance(told, dict) else ""
+            raise VectorServerError(f"The Chroma server at {self._url} answers {status}: {why}", _IS_IT_ONE)
+        return told
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """For reading what was answered: of another form than expected, it is no Chroma server's."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise VectorServerError(
+                f"What answers at {self._url} is no Chroma server that is known.", _IS_IT_ONE
+            ) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _exchange(self, method: str, path: str, sent: bytes | None) -> tuple[int, bytes]:
+        self._connection.request(method, self._base + path, sent, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        text = answer.read(_MOST_ANSWERED + 1)
+        if len(text) > _MOST_ANSWERED:
+            raise HTTPException("it answers without end")
+        return answer.status, text
+
+    def _away(self, error: Exception) -> VectorServerError:
+        told = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        return VectorServerError(f"The Chroma server at {self._url} does not answer: {told}.", _IS_IT_ONE)
+
+
+def discard_collections(url: str, owner: str) -> None:
+    """Removes every collection of an owner from a server. Raises VectorServerError."""
+    server = _Server(url)
+    try:
+        start = 0
+        gone: list[str] = []
+        while True:
+            page = server.ask("GET", f"collections?limit={_READ_AT_ONCE}&offset={start}", None)
+            with server.understood():
+                gone += [c["name"] for c in page if (c["metadata"] or {}).get("owner") == owner]
+                start += len(page)
+                if len(page) < _READ_AT_ONCE:
+                    break
+        for name in gone:
+            if _COLLECTION_NAME.fullmatch(name):
+                with suppress(_NotThereError):
+                    server.ask("DELETE", f"collections/{name}", None)
+    finally:
+        server.close()
+
+
 class ExactVectors:
     """Vectors in memory, every one of them compared: the truth about what is nearest, 25,000 rows of 384 in 3 ms.
 
@@ -183,8 +399,13 @@ class ExactVectors:
         gone = set(ids)
         self._keep([chunk not in gone for chunk in self._ids])
 
-    def nearest(self, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
-        """(id, cosine similarity), best first, equal ones by id. Raises ValueError for a vector of another shape."""
+    def nearest(
+        self, vector: Vector, limit: int, within: Collection[ChunkId] | None = None
+    ) -> list[tuple[ChunkId, float]]:
+        """(id, cosine similarity), best first, equal ones by id; of those ``within`` alone where they are given.
+
+        Raises ValueError for a vector of another shape.
+        """
         if not self._ids:
             return []
         (row,) = _checked([ChunkId("")], vector[np.newaxis], self._matrix.shape[1])
@@ -192,6 +413,11 @@ class ExactVectors:
             return []
         unit = row.astype(np.float64) / (np.linalg.norm(row.astype(np.float64)) or 1.0)
         rough = (self._matrix @ unit.astype(np.float32)) / self._lengths
+        if within is not None:
+            rough = np.where([chunk in within for chunk in self._ids], rough, -np.inf)
+            limit = min(limit, int(np.isfinite(rough).sum()))
+            if not limit:
+                return []
         if limit < len(rough):
             cut = np.partition(rough, len(rough) - limit)[len(rough) - limit]
             close = np.flatnonzero(rough >= cut - _CLOSE)

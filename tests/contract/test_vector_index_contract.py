@@ -1,8 +1,9 @@
-"""What every vector index promises: Chroma on disk, and the exact scan."""
+"""What every vector index promises: Chroma on disk, Chroma as a server, and the exact scan."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,30 +12,36 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.model import ChunkId, Matrix, VectorIndex
-from indexer.vectors import ChromaVectors, ExactVectors
+from indexer.vectors import ChromaVectors, ExactVectors, ServedVectors
+from tests.support.chroma import chroma_server
 
 SIZE = 4
 Make = Callable[[], VectorIndex]
 Step = tuple[str, list[Any]]  # "upsert" and (id, numbers) pairs, or "delete" and ids
 
 
-@pytest.fixture(scope="module", params=["chroma", "exact"])
+@pytest.fixture(scope="module", params=["chroma", "server", "exact"])
 def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    """Makes an empty index each time: Chroma gets a collection of its own, on one folder to save time."""
+    """Makes an empty index each time: Chroma gets a collection of its own, in one folder or server to save time."""
     folder = tmp_path_factory.mktemp("vectors")
     made: list[VectorIndex] = []
     numbers = itertools.count()
 
-    def new() -> VectorIndex:
-        index: VectorIndex = ExactVectors()
-        if request.param == "chroma":
-            index = ChromaVectors(folder, f"embedder {next(numbers)}", SIZE)
-        made.append(index)
-        return index
+    with ExitStack() as stack:
+        url = stack.enter_context(chroma_server(folder)) if request.param == "server" else ""
 
-    yield new
-    for index in made:
-        index.close()
+        def new() -> VectorIndex:
+            index: VectorIndex = ExactVectors()
+            if request.param == "chroma":
+                index = ChromaVectors(folder, f"embedder {next(numbers)}", SIZE)
+            elif request.param == "server":
+                index = ServedVectors(url, "0" * 16, f"embedder {next(numbers)}", SIZE)
+            made.append(index)
+            return index
+
+        yield new
+        for index in made:
+            index.close()
 
 
 IDS = st.sampled_from([ChunkId(letter * 8) for letter in "abcdefgh"])
