@@ -171,6 +171,20 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The best hits of a text, and how sure it is that they answer it."""
+
+    query: str
+    workspace: str
+    stamp: Stamp
+    confidence: Confidence
+    hits: tuple[Hit, ...]
+    notes: tuple[str, ...]
+    files: tuple[tuple[str, float], ...]  # (path, score), best first
+    understood: Understood
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     label: int
     span: Span

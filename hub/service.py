@@ -4,24 +4,29 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
+from typing import NamedTuple
 
 from hub import impact
-from hub.asking import Analyst, Asking, AskOptions, Engines, Looking, Note, Paces, Sources, Tiers, notes_on_age
+from hub.asking import Analyst, Asking, AskOptions, Engines, Looking, Note, Paces, Sources, Tiers, close, notes_on_age
 from hub.confidence.heads import Heads
 from hub.fullload.loading import FullLoad, Loader
 from hub.fullload.snapshots import Snapshots
 from hub.fullload.warming import Warmth, ignore_progress
 from hub.impact import Impact
-from hub.model import Answer, Backend, Confidence, Event, Hit, Policy, Prefill, Tier, Understood
-from hub.retrieval import understood
+from hub.model import Answer, Backend, Confidence, Event, Hit, Policy, Prefill, SearchResult, Tier, Understood
+from hub.retrieval import MOST_PATH_CHARS, MOST_PATHS, Filters, understood
 from indexer.index import FoundSymbols, Index, Match, Reach, Relative, Step, Told, order_of
 from indexer.model import Edge, Embedder, Provenance, ReferenceKind, Span, Stamp, Symbol, SymbolId, SymbolKind
 
 __all__ = [
     "EVERYTHING",
+    "MOST_PATHS",
+    "MOST_PATH_CHARS",
     "AskOptions",
     "ClassTree",
+    "Filters",
     "Includes",
     "Overrides",
     "Page",
@@ -39,19 +44,14 @@ JUDGED_HITS = 40  # that the confidence of a search is of, however many are show
 SEARCH_TOKENS = 16_384  # of a prompt that a search is judged by: what a question would be answered from
 CLASSES = (SymbolKind.CLASS, SymbolKind.STRUCT, SymbolKind.UNION)
 
+# Searches whose hits are kept, 40 kB each for ten of them, until the index changes. 16 to 1,000.
+_MOST_SEARCHES = 128
+_MOST_KEPT_HITS = 40
+_LONGEST_KEPT = 2_000  # characters of a question; what is longer is pasted, and seldom twice
+
+_Asked = tuple[str, int, Filters | None]
+
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    query: str
-    workspace: str
-    stamp: Stamp
-    confidence: Confidence
-    hits: tuple[Hit, ...]
-    notes: tuple[str, ...]
-    files: tuple[tuple[str, float], ...]  # (path, score), best first
-    understood: Understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,38 @@ def never() -> bool:
     return False
 
 
+class _Found(NamedTuple):
+    """What of a search only the index decides."""
+
+    heads: Heads  # that were sure of it
+    confidence: Confidence
+    hits: tuple[Hit, ...]
+    files: tuple[tuple[str, float], ...]
+    notes: tuple[str, ...]
+    understood: Understood
+
+
+class _Searches:
+    """What was found last, for whoever asks the same of the same state of the index. Used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._found: dict[_Asked, _Found] = {}
+
+    def get(self, asked: "_Asked") -> _Found | None:
+        with self._lock:
+            found = self._found.pop(asked, None)
+            if found is not None:
+                self._found[asked] = found  # the last one again
+            return found
+
+    def put(self, asked: "_Asked", found: _Found) -> None:
+        with self._lock:
+            self._found[asked] = found
+            while len(self._found) > _MOST_SEARCHES:
+                del self._found[next(iter(self._found))]
+
+
 class Service:
     """One workspace and the models behind it. The models are made when they are first needed."""
 
@@ -135,15 +167,16 @@ class Service:
         heads: Heads | None = None,
         note: Note | None = None,
         analyst: Analyst | None = None,
+        end: Callable[[Backend], None] = close,
     ) -> None:
-        """``loader``, ``snapshots`` and ``deep`` are as in hub.asking.Sources, ``paces`` what is known of engines.
+        """``loader``, ``snapshots``, ``deep`` and ``end`` are as in hub.asking.Sources, ``paces`` is known of engines.
 
         ``heads`` judge in place of the tree's own and the shipped ones. ``note`` is told the features of each question
         that is asked, without its text. Without an ``analyst`` tier "analysis" is refused.
         """
         self._index = index
         self._looking = Looking(index, embedders, adapt=options.adapt, heads=heads)
-        sources = Sources(backend, loader, snapshots, deep)
+        sources = Sources(backend, loader, snapshots, deep, end)
         self._engines = Engines(index, sources, options.answer_tokens, paces or Paces())
         tiers = Tiers(index, self._engines, self._looking, options, clock, analyst)
         self._asking = Asking(index, self._looking, tiers, options.policy, clock, note)
@@ -153,24 +186,50 @@ class Service:
         """The folder whose tree is indexed."""
         return self._index.root
 
+    def stamp(self) -> Stamp:
+        """What state of the tree the index shows."""
+        return self._index.stamp()
+
     def close(self) -> None:
         self._engines.close()
         self._index.close()
 
-    def search(self, text: str, limit: int) -> SearchResult:
-        """The best hits with the confidence that they answer the text."""
-        retrieval = self._looking.look(text, max(limit, JUDGED_HITS))
-        first = replace(retrieval, hits=retrieval.hits[:JUDGED_HITS])
-        hits = retrieval.hits[:limit]
-        notes = (*retrieval.notes, *notes_on_age(self._index, (hit.chunk.span.path for hit in hits)))
+    def search(self, text: str, limit: int, filters: Filters | None = None) -> SearchResult:
+        """The best hits with the confidence that they answer the text, among what the filters let through."""
+        version = self._looking.version()
+        known = self._index.shared("searches", version, _Searches)
+        filters = filters or None  # one that lets everything through is none
+        key = (text, limit, filters)
+        found = known.get(key)
+        if found is None or found.heads != self._looking.heads:
+            found = self._found(text, limit, filters)
+            # What went without an arm may have it the next time, and what was written meanwhile is of another version.
+            small = len(text) <= _LONGEST_KEPT and limit <= _MOST_KEPT_HITS
+            if small and not found.notes and version == self._looking.version():
+                known.put(key, found)
+        notes = (*found.notes, *notes_on_age(self._index, (hit.chunk.span.path for hit in found.hits)))
         return SearchResult(
             text,
             self._index.workspace,
             self._index.stamp(),
-            self._looking.confidence(first, None, SEARCH_TOKENS),
-            hits,
+            found.confidence,
+            found.hits,
             notes,
+            found.files,
+            found.understood,
+        )
+
+    def _found(self, text: str, limit: int, filters: Filters | None) -> "_Found":
+        with self._index.moment():
+            retrieval = self._looking.look(text, max(limit, JUDGED_HITS), filters)
+            first = replace(retrieval, hits=retrieval.hits[:JUDGED_HITS])
+            confidence = self._looking.confidence(first, None, SEARCH_TOKENS)
+        return _Found(
+            self._looking.heads,
+            confidence,
+            retrieval.hits[:limit],
             retrieval.files[:limit],
+            retrieval.notes,
             understood(retrieval),
         )
 

@@ -9,23 +9,25 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from secrets import token_hex
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
-from indexer.errors import DataFolderError, EmbedderError, FolderBusyError
+from indexer.errors import DataFolderError, EmbedderError, FolderBusyError, VectorServerError
 from indexer.model import ChunkId, Stamp, Vector
 from indexer.symbol_table.catalogue import Catalogue
-from indexer.symbol_table.commits import Commits, Told
+from indexer.symbol_table.commits import Commits, Told, everywhere
 from indexer.symbol_table.compiled import CompiledTable
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.facts import Facts, order_of
 from indexer.symbol_table.graph import DEEPEST, Effect, Graph, Reach, Step
 from indexer.symbol_table.lineage import Relative
 from indexer.symbol_table.links import LinkTable
-from indexer.symbol_table.log import CommitLog
+from indexer.symbol_table.log import CHANGES, CommitLog
 from indexer.symbol_table.macros import MacroTable
 from indexer.symbol_table.mentions import Mentions
 from indexer.symbol_table.names import FoundSymbols, Match, Outline
@@ -37,7 +39,7 @@ from indexer.words import query_words, words
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from indexer.vectors import ChromaVectors, ExactVectors
+    from indexer.vectors import ChromaVectors, ExactVectors, ServedVectors
 
 __all__ = [
     "DEEPEST",
@@ -55,6 +57,7 @@ __all__ = [
     "Told",
     "Wording",
     "Workspace",
+    "everywhere",
     "order_of",
     "query_words",
     "words",
@@ -70,7 +73,13 @@ DRAIN_BATCH = 100  # entries a step; 64 to 5,461 (Chroma's own limit): small kee
 REBUILD_AFTER_DELETED = 0.3
 OVER_ASK = 2  # Chroma's graph is approximate; asking for more and scoring exactly makes the order exact. 1 to 10.
 
+_Shared = TypeVar("_Shared")
+
 _CARD = "workspace.json"  # name and root, readable when the index itself is not
+_PLACE = "vectors.json"  # where its vectors are on a server
+_OWNER = re.compile(r"[0-9a-f]{16}")
+# Seconds for which a Chroma server that did not answer is left in peace: each try may take some. 5 to 300.
+OUTAGE_S = 30.0
 _WORKSPACE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -94,11 +103,38 @@ class Drift:
     orphans: int
 
 
+class _Place(NamedTuple):
+    """Where an index has its vectors on a server. It does not go into backups, so that no two share a place."""
+
+    url: str
+    owner: str
+
+    @classmethod
+    def of(cls, folder: Path, url: str) -> "_Place | None":
+        """That of an index on this server; None where it has none there."""
+        try:
+            told = json.loads((folder / _PLACE).read_text(encoding="utf-8"))
+            place = cls(str(told["url"]), str(told["owner"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return place if place.url == url and _OWNER.fullmatch(place.owner) else None
+
+
+@dataclass(slots=True)
+class _Outage:
+    """When a Chroma server that did not answer is asked again, of the clock that never goes back."""
+
+    until: float = 0.0
+    note: str = ""
+
+
 class DataFolder:
     """The folder that holds all workspaces. One process at a time may write to it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, vector_server: str = "") -> None:
+        """``vector_server`` is the address of a Chroma server; without one each index has a Chroma folder."""
         self.path = path
+        self.vector_server = vector_server
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -211,8 +247,14 @@ class DataFolder:
         return self.path / "workspaces" / name
 
     def forget(self, name: str) -> None:
-        """Deletes a workspace's index. The caller owns the folder."""
-        shutil.rmtree(self.workspace_folder(name), ignore_errors=True)
+        """Deletes a workspace's index. The caller owns the folder. A server that is away keeps its vectors, unseen."""
+        folder = self.workspace_folder(name)
+        if place := _Place.of(folder, self.vector_server):
+            from indexer.vectors import discard_collections  # noqa: PLC0415 - brings numpy
+
+            with suppress(VectorServerError):
+                discard_collections(place.url, place.owner)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _owner(self) -> dict[str, int]:
         """What the one that holds the folder says of itself; nothing while it has not said it."""
@@ -234,14 +276,15 @@ class Index:
     through the pipeline and the methods here.
     """
 
-    def __init__(self, database: Database, folder: Path, root: Path, *, owner: bool) -> None:
+    def __init__(self, database: Database, folder: Path, root: Path, server: str = "", *, owner: bool) -> None:
         self._database = database
         self._folder = folder
         self._owner = owner
+        self._server = server
+        self._outage: _Outage = database.commons.of("outage", None, lambda _before: _Outage())
         self.workspace = folder.name
         self.root = root
-        self._chroma: dict[str, ChromaVectors] = {}
-        self._exact: dict[str, tuple[int, ExactVectors]] = {}  # with the version that they were read at
+        self._chroma: dict[str, ChromaVectors | ServedVectors] = {}
         self._compared: set[str] = set()  # embedders whose Chroma was found complete since it was opened
         self.table = SymbolTable(database)
         self.compiled = CompiledTable(database)
@@ -275,7 +318,8 @@ class Index:
             raise DataFolderError(
                 f"The folder {folder} cannot be written: {error.strerror}.", "Free some space or check its owner."
             ) from None
-        return cls(Database.create_or_open(folder / "index.db", max_bytes), folder, root, owner=True)
+        database = Database.create_or_open(folder / "index.db", max_bytes)
+        return cls(database, folder, root, data.vector_server, owner=True)
 
     @classmethod
     def for_adding(cls, data: DataFolder, name: str) -> "Index":
@@ -286,7 +330,7 @@ class Index:
         folder = data.workspace_folder(name)
         if not (folder / "index.db").exists():
             raise DataFolderError(f"There is no workspace {name!r}.", "Run `codehub index PATH` first.")
-        return cls(Database.create_or_open(folder / "index.db"), folder, Path(), owner=True)
+        return cls(Database.create_or_open(folder / "index.db"), folder, Path(), data.vector_server, owner=True)
 
     @classmethod
     def for_reading(cls, data: DataFolder, name: str) -> "Index":
@@ -295,7 +339,7 @@ class Index:
         if not (folder / "index.db").exists():
             raise DataFolderError(f"There is no workspace {name!r}.", "Run `codehub index PATH` first.")
         root = next((workspace.root for workspace in data.workspaces() if workspace.name == name), Path())
-        return cls(Database.open_readonly(folder / "index.db"), folder, root, owner=False)
+        return cls(Database.open_readonly(folder / "index.db"), folder, root, data.vector_server, owner=False)
 
     def __enter__(self) -> Self:
         return self
@@ -307,16 +351,37 @@ class Index:
         for vectors in self._chroma.values():
             vectors.close()
         self._chroma.clear()
-        self._exact.clear()
         self._database.close()
 
     def stamp(self) -> Stamp:
-        meta = self.table.meta()
-        return Stamp(meta.get("commit") or None, meta.get("dirty") == "1", meta.get("indexed_at", ""))
+        note = self.table.note
+        return Stamp(note("commit") or None, note("dirty") == "1", note("indexed_at") or "")
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """All that is read within is of one moment, whatever others write meanwhile."""
+        with self._database.moment():
+            yield
+
+    def state(self) -> tuple[object, ...]:
+        """Equal for two readings in one process only while all that a search reads is equal, notes left aside."""
+        embedders = tuple((name, self.table.vectors_version(name)) for name in self.table.embedders())
+        return (self._database.generation(), self.table.note(CHANGES), embedders)
+
+    def shared(self, what: str, version: Hashable, make: Callable[[], _Shared]) -> _Shared:
+        """What all readers of this index in this process keep of a version, made when it is first asked for.
+
+        Several threads may use it at a time.
+        """
+        return self._database.commons.of(what, version, lambda _before: make())
 
     def generation(self) -> int:
         """A number that grows with each change of files, chunks and links: what was read is good while it stays."""
         return self._database.generation()
+
+    def version(self) -> int:
+        """A number that changes with whatever others write, notes and vectors too. Each opening counts for itself."""
+        return self._database.version()
 
     def bytes_on_disk(self) -> int:
         return sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
@@ -337,11 +402,14 @@ class Index:
 
     # Vectors
 
-    def neighbours(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
-        """(chunk, cosine similarity), best first, equal ones by id; empty while there are no vectors. Raises
-        EmbedderError for a vector of another size.
+    def neighbours(
+        self, embedder: str, vector: Vector, limit: int, within: Collection[ChunkId] | None = None
+    ) -> list[tuple[ChunkId, float]]:
+        """(chunk, cosine similarity), best first, equal ones by id, of those ``within`` alone where they are given;
+        empty while there are no vectors. Raises EmbedderError for a vector of another size.
 
-        The owner asks Chroma for more than enough and scores those exactly; others scan. Both give the same numbers.
+        The owner asks Chroma for more than enough and scores those exactly; others scan, unless there is a Chroma
+        server that has all. Both give the same numbers.
         """
         dimensions = self.table.embedders().get(embedder)
         if dimensions is None:
@@ -351,9 +419,39 @@ class Index:
                 f"{embedder} now gives vectors of {vector.shape[-1]} dimensions, and {dimensions} are kept of it.",
                 "Run `codehub repair --rebuild`: vectors of two kinds cannot be compared.",
             )
-        if not self._owner:
-            return self._exact_vectors(embedder).nearest(vector, limit)
+        if self._server:
+            found = None if within is not None else self._served(embedder, vector, limit)
+            return self._exact_vectors(embedder).nearest(vector, limit, within) if found is None else found
+        if not self._owner or within is not None:
+            return self._exact_vectors(embedder).nearest(vector, limit, within)
         self.reconcile()
+        return self._of_chroma(embedder, vector, limit)
+
+    def vector_notes(self) -> tuple[str, ...]:
+        """What kept ``neighbours`` from asking the Chroma server that there should be; nothing where all is well."""
+        return (self._outage.note,) if self._server and self._outage.note else ()
+
+    def _served(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]] | None:
+        """As the server has it; None where it has not all of the vectors, or does not answer."""
+        if _Place.of(self._folder, self._server) is None or monotonic() < self._outage.until:
+            return None
+        version = (self.table.vectors_version(embedder), self._server)
+
+        def compared(_before: object) -> bool:
+            held = self._chroma_vectors(embedder, vector.shape[0]).count()
+            return not self.table.outbox_depth() and held == self.table.vector_count(embedder)
+
+        try:
+            complete = self._database.commons.of(f"completeness of {embedder}", version, compared)
+            found = self._of_chroma(embedder, vector, limit) if complete else None
+        except VectorServerError as error:
+            self._outage.until = monotonic() + OUTAGE_S
+            self._outage.note = f"{error.message} Vectors were compared without it."
+            return None
+        self._outage.note = ""
+        return found
+
+    def _of_chroma(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
         from indexer.vectors import ExactVectors  # noqa: PLC0415 - brings numpy, which symbol look-ups do without
 
         found = self._chroma_vectors(embedder, vector.shape[0]).nearest(vector, limit * OVER_ASK)
@@ -402,8 +500,12 @@ class Index:
         self._count_deleted(gone)
 
     def lost_chroma(self) -> bool:
-        """Whether there are vectors but no Chroma folder at all."""
-        return bool(self.table.embedders()) and not (self._folder / "chroma").exists()
+        """Whether there are vectors but no Chroma folder at all, or nothing of them with the server."""
+        if not self.table.embedders():
+            return False
+        if self._server:
+            return _Place.of(self._folder, self._server) is None
+        return not (self._folder / "chroma").exists()
 
     def _apply(self, embedder: str, entries: list[OutboxEntry]) -> None:
         last = {entry.chunk: entry.operation for entry in entries}
@@ -438,9 +540,11 @@ class Index:
         for vectors in self._chroma.values():
             vectors.close()
         self._chroma.clear()
-        from indexer.vectors import discard  # noqa: PLC0415 - as above
+        from indexer.vectors import discard, discard_collections  # noqa: PLC0415 - as above
 
         discard(self._folder / "chroma")
+        if self._server:
+            discard_collections(self._server, self._place().owner)
         total = 0
         for embedder, dimensions in self.table.embedders().items():
             ids, matrix = self.table.vectors(embedder)
@@ -456,17 +560,36 @@ class Index:
         """What is wrong with the table itself; empty when all is well."""
         return self._database.integrity_problems()
 
-    def _chroma_vectors(self, embedder: str, dimensions: int) -> "ChromaVectors":
-        from indexer.vectors import ChromaVectors  # noqa: PLC0415 - brings numpy, which symbol look-ups do without
+    def _chroma_vectors(self, embedder: str, dimensions: int) -> "ChromaVectors | ServedVectors":
+        from indexer.vectors import ChromaVectors, ServedVectors  # noqa: PLC0415 - brings numpy, as above
 
         if embedder not in self._chroma:
-            self._chroma[embedder] = ChromaVectors(self._folder / "chroma", embedder, dimensions)
+            if self._server:
+                self._chroma[embedder] = ServedVectors(self._server, self._place().owner, embedder, dimensions)
+            else:
+                (self._folder / _PLACE).unlink(missing_ok=True)
+                self._chroma[embedder] = ChromaVectors(self._folder / "chroma", embedder, dimensions)
         return self._chroma[embedder]
+
+    def _place(self) -> "_Place":
+        """What the collections on the server are called by; a writer makes it up."""
+        place = _Place.of(self._folder, self._server)
+        if place is not None:
+            return place
+        place = _Place(self._server, token_hex(8))
+        written = self._folder / f"{_PLACE}.new"
+        written.write_text(json.dumps({"url": place.url, "owner": place.owner}), encoding="utf-8")
+        written.replace(self._folder / _PLACE)
+        # What lies in the folder would be old by the time that the server is left again.
+        shutil.rmtree(self._folder / "chroma", ignore_errors=True)
+        return place
 
     def _exact_vectors(self, embedder: str) -> "ExactVectors":
         from indexer.vectors import ExactVectors  # noqa: PLC0415 - as above
 
-        version = self.table.vectors_version(embedder)
-        if embedder not in self._exact or self._exact[embedder][0] != version:
-            self._exact[embedder] = (version, ExactVectors(*self.table.vectors(embedder)))
-        return self._exact[embedder][1]
+        def read(_before: ExactVectors | None) -> ExactVectors:
+            return ExactVectors(*self.table.vectors(embedder))
+
+        with self._database.moment():
+            version = self.table.vectors_version(embedder)
+            return self._database.commons.of(f"vectors of {embedder}", version, read)

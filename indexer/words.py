@@ -60,12 +60,12 @@ STOP_WORDS = frozenset(
 
 def words(text: str) -> list[str]:
     """All words of the text in order, names whole and in parts, lower case."""
-    return list(chain.from_iterable(map(_spell_out, _tokens(text))))
+    return list(chain.from_iterable(map(spell_out, tokens(text))))
 
 
 def spelt_out(text: str) -> str:
     """The words of the text with blanks between."""
-    return " ".join(map(_joined, _tokens(text)))  # nothing of it runs in Python: it is done to every line of a tree
+    return " ".join(map(_joined, tokens(text)))  # nothing of it runs in Python: it is done to every line of a tree
 
 
 def query_words(text: str) -> list[str]:
@@ -74,7 +74,8 @@ def query_words(text: str) -> list[str]:
     return [word for word in distinct if word not in STOP_WORDS] or distinct
 
 
-def _tokens(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
+    """The names and words of the text as they are written, in order."""
     if "operator" in text:
         text = _OPERATOR.sub(_named_operator, text)
     if "~" in text:
@@ -90,7 +91,8 @@ def _named_operator(found: re.Match[str]) -> str:
 
 
 @lru_cache(maxsize=200_000)
-def _spell_out(token: str) -> tuple[str, ...]:
+def spell_out(token: str) -> tuple[str, ...]:
+    """A token whole and in parts, lower case."""
     whole = token.strip("_").lower() or token
     if not token.isascii():
         return (whole,)
@@ -102,4 +104,4 @@ def _spell_out(token: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=200_000)
 def _joined(token: str) -> str:
-    return " ".join(_spell_out(token))
+    return " ".join(spell_out(token))

@@ -5,7 +5,7 @@ stems that text search compares. Knows nothing of indexes and of what the number
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log2, sqrt
 
@@ -46,7 +46,7 @@ _CALLED = re.compile(r"\b([A-Za-z_]\w{3,80})\s{0,2}\(")
 
 
 def of_search(
-    retrieval: Retrieval, stems: Callable[[str], Sequence[str]], is_known: Callable[[str], bool]
+    retrieval: Retrieval, stems: Callable[[str], Collection[str]], is_known: Callable[[str], bool]
 ) -> dict[str, float]:
     """The features of a search: those that no prompt changes. ``is_known`` tells of a name whether the tree has it."""
     wording = Words.of(retrieval)
@@ -96,7 +96,7 @@ class Words:
         known = {term.stem: term.holding for term in terms if term.holding}
         return Words(weights, min(known.values(), default=0), frozenset(known), sum(weights.values()))
 
-    def read(self, hit: Hit, stems: Callable[[str], Sequence[str]]) -> Read:
+    def read(self, hit: Hit, stems: Callable[[str], Collection[str]]) -> Read:
         title = self.weights.keys() & set(stems(hit.chunk.title.partition(" | ")[2]))
         text = self.weights.keys() & set(stems(hit.chunk.text))
         return Read(hit, frozenset(title | text), frozenset(title))
@@ -250,7 +250,7 @@ def _first(retrieval: Retrieval, told: Sequence[Read]) -> dict[str, float]:
 
 
 def _called(
-    wording: Words, told: Sequence[Read], stems: Callable[[str], Sequence[str]], is_known: Callable[[str], bool]
+    wording: Words, told: Sequence[Read], stems: Callable[[str], Collection[str]], is_known: Callable[[str], bool]
 ) -> dict[str, float]:
     """Of the names that the hits call and that say what is asked for: whether the tree has the best of them. Where it
     has not, what is asked for stands elsewhere.

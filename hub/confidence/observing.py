@@ -27,11 +27,8 @@ class Search:
 
 def search_observed(index: Index, retrieval: Retrieval) -> Search:
     """What makes observing several prompts of one search cheap: all that they share is observed once."""
-
-    def is_known(name: str) -> bool:
-        return bool(index.facts.symbols_named(name, 1))
-
-    return Search(of_search(retrieval, index.text.stems, is_known), retrieval, retrieval.hits, index.text.size())
+    told = of_search(retrieval, index.text.stem_set, index.facts.has)
+    return Search(told, retrieval, retrieval.hits, index.text.size())
 
 
 def observe(index: Index, retrieval: Retrieval, prompt: Prompt | None, budget: int) -> Features:

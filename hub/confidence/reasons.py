@@ -4,7 +4,7 @@ Two facts need no weights: a question about a name that stands nowhere in the tr
 one that found nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from hub.confidence.features import FIRST, Words
 from hub.confidence.heads import Features, Heads
@@ -22,7 +22,7 @@ def judge(
     features: Features,
     heads: Heads,
     tier: Tier,
-    stems: Callable[[str], Sequence[str]],
+    stems: Callable[[str], Collection[str]],
 ) -> Confidence:
     """How sure the prompt of a tier is to hold the evidence, which gains further tiers promise, and why.
 
@@ -48,7 +48,7 @@ def judge(
     )
 
 
-def _reasons(retrieval: Retrieval, features: dict[str, float], stems: Callable[[str], Sequence[str]]) -> list[str]:
+def _reasons(retrieval: Retrieval, features: dict[str, float], stems: Callable[[str], Collection[str]]) -> list[str]:
     wording = Words.of(retrieval)
     told = [wording.read(hit, stems) for hit in retrieval.hits[:FIRST]]
     held = frozenset[str]().union(*(read.held for read in told))

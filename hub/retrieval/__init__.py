@@ -6,20 +6,25 @@ confident to be.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hub.model import Hit, Query, SignalSource, Understood
 from hub.retrieval.arms import gather, symbols_named
 from hub.retrieval.candidates import Candidates, Found
 from hub.retrieval.fusion import GLOBAL, Fused, Weights, fuse, is_test_path, rank_files, signals_of
+from hub.retrieval.narrowing import MOST_PATH_CHARS, MOST_PATHS, Filters, narrowed
 from hub.retrieval.query import OPERATOR, is_bare_name, understand
 from indexer.index import Index, Wording
 from indexer.model import Embedder, Symbol
 
 __all__ = [
     "GLOBAL",
+    "MOST_PATHS",
+    "MOST_PATH_CHARS",
     "OPERATOR",
     "STORED_WEIGHTS",
     "Candidates",
+    "Filters",
     "Found",
     "Retrieval",
     "Weights",
@@ -56,14 +61,19 @@ class Retrieval:
 
 
 def retrieve(
-    index: Index, query: Query, embedders: Sequence[Embedder], limit: int, weights: Weights | None = None
+    index: Index,
+    query: Query,
+    embedders: Sequence[Embedder],
+    limit: int,
+    weights: Weights | None = None,
+    filters: Filters | None = None,
 ) -> Retrieval:
     """The best ``limit`` chunks and files, best first. An embedder that fails costs its arm and leaves a note.
 
     Without weights those that were fitted to the tree count, where there are any, else those that ship.
     """
     chosen = weights or stored_weights(index) or GLOBAL
-    candidates = gather(index, query, embedders)
+    candidates = gather(index, query, embedders, narrowing=narrowed(index, filters) if filters else None)
     return Retrieval(
         query,
         _hits(index, candidates, fuse(candidates, chosen, limit)),
@@ -97,8 +107,13 @@ def understood(retrieval: Retrieval) -> Understood:
 
 def stored_weights(index: Index) -> Weights | None:
     """The weights that were fitted to a tree; None where there are none, or of another version."""
-    stored = index.table.meta().get(STORED_WEIGHTS)
-    return Weights.loads(stored) if stored else None
+    stored = index.table.note(STORED_WEIGHTS)
+    return _loaded(stored) if stored else None
+
+
+@lru_cache(maxsize=16)
+def _loaded(stored: str) -> Weights | None:
+    return Weights.loads(stored)
 
 
 def _hits(index: Index, candidates: Candidates, best: Sequence[Fused]) -> tuple[Hit, ...]:

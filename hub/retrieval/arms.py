@@ -2,15 +2,16 @@
 where the graph is entered.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from hub.model import Query, QuestionKind, SignalSource
 from hub.retrieval.candidates import Candidates, Found
 from hub.retrieval.fusion import GLOBAL, fuse
+from hub.retrieval.narrowing import Narrowing
 from hub.retrieval.places import resolve
 from indexer.errors import EmbedderError
-from indexer.index import Form, Index, Match
+from indexer.index import Form, Index, Match, everywhere
 from indexer.model import ChunkId, Embedder, Span, Symbol, SymbolKind
 
 CANDIDATES = 100  # of each arm; 50 to 1,000: what stands at rank 100 of both arms is below the tenth of either
@@ -33,40 +34,52 @@ _SPELT_KINDS = frozenset(
 )
 
 
-def gather(index: Index, query: Query, embedders: Sequence[Embedder], depth: int = CANDIDATES) -> Candidates:
-    """What each arm found, ``depth`` chunks at most. An embedder that fails costs its arm and leaves a note."""
+def gather(
+    index: Index,
+    query: Query,
+    embedders: Sequence[Embedder],
+    depth: int = CANDIDATES,
+    narrowing: Narrowing | None = None,
+) -> Candidates:
+    """What each arm found, ``depth`` chunks at most, of those that a search is narrowed to.
+
+    An embedder that fails costs its arm and leaves a note.
+    """
+    within = narrowing.chunks if narrowing else None
+    holds = narrowing.holds if narrowing else everywhere
     named, unknown, ambiguous = _named_symbols(index, query)
     arms: dict[SignalSource, Found] = {}
     notes: list[str] = []
-    if query.paste and (placed := resolve(index, query.paste)):
+    if query.paste and (placed := _within(resolve(index, query.paste), within)):
         arms[SignalSource.PLACE] = placed
     form = Form.MESSAGE if query.kind is QuestionKind.CHANGE else Form.QUESTION
     wording = index.text.wording(query.wording, form)
     meant, suggested = _symbols_meant(index, query, named, wording.compounds, unknown)
     notes += suggested
-    if meant:
+    if meant := _within(meant, within)[:CANDIDATES]:
         arms[SignalSource.SYMBOL] = meant
-    arms[SignalSource.LEXICAL] = index.text.search(query.wording, depth, form)
+    arms[SignalSource.LEXICAL] = index.text.search(query.wording, depth, form, within)
     for embedder in embedders if query.terms else ():  # an empty text is near to anything
         source = SignalSource.STATIC if embedder.name.startswith("static") else SignalSource.VECTOR
         try:
             vector = embedder.embed_query(query.wording[:MOST_EMBEDDED_CHARS])
-            near = index.neighbours(embedder.name, vector, depth)
+            near = index.neighbours(embedder.name, vector, depth, within)
         except EmbedderError as error:
             notes.append(f"Searched without vectors: {error.message}")
             continue
         if near:
             arms[source] = near
+        notes += [note for note in index.vector_notes() if note not in notes]
     files: Mapping[str, float] = {}
     if query.terms:
-        files = dict(index.commits.search(query.wording, FILES))
-        if files:
-            arms[SignalSource.HISTORY] = index.commits.chunks(query.wording, depth)
+        files = dict(index.commits.search(query.wording, FILES, holds))
+        if files and (told := _within(index.commits.chunks(query.wording, depth, holds), within)):
+            arms[SignalSource.HISTORY] = told
 
     # With the weights that ship, so that candidates do not depend on what was fitted.
     first = {source: found[:SEED_DEPTH] for source, found in arms.items()}
-    seeds = fuse(_described(index, Candidates(query, first, {})), GLOBAL)[:SEEDS]
-    walked = index.walk.from_chunks([(seed.chunk, seed.score) for seed in seeds], depth)
+    seeds = fuse(_described(index, Candidates(query, first, {})), GLOBAL, SEEDS)
+    walked = index.walk.from_chunks([(seed.chunk, seed.score) for seed in seeds], depth, within)
     if walked:
         arms[SignalSource.GRAPH] = walked
     found = Candidates(
@@ -81,6 +94,10 @@ def gather(index: Index, query: Query, embedders: Sequence[Embedder], depth: int
         notes=tuple(notes),
     )
     return _described(index, found)
+
+
+def _within(found: Found, chunks: Collection[ChunkId] | None) -> Found:
+    return found if chunks is None else [pair for pair in found if pair[0] in chunks]
 
 
 def _described(index: Index, candidates: Candidates) -> Candidates:
@@ -142,7 +159,7 @@ def _symbols_meant(
         if like.symbols and like.match in {Match.PREFIX, Match.FUZZY}:
             _put(index, like.symbols, SUGGESTED_SHARE, found)
             notes.append(f"Nothing is named {name}; {like.symbols[0].qualified_name} is like it.")
-    return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES], notes
+    return sorted(found.items(), key=lambda item: (-item[1], item[0])), notes
 
 
 def _put(index: Index, symbols: Sequence[Symbol], share: float, found: dict[ChunkId, float]) -> None:

@@ -8,7 +8,7 @@ in. Knows nothing of where weights come from; ``hub.tuning`` fits them.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -260,15 +260,20 @@ def chunk_features(candidates: Candidates) -> dict[ChunkId, list[tuple[str, floa
     for source in sorted(candidates.arms):
         name = source.value
         for chunk, value in _shares(source, candidates.arms[source]):
-            if chunk in places:
-                features.setdefault(chunk, []).append((name, value))
+            told = features.get(chunk)
+            if told is not None:
+                told.append((name, value))
+            elif chunk in places:
+                features[chunk] = [(name, value)]
     titles, kinds = candidates.titles, candidates.kinds
     read = {chunk: _title(titles.get(chunk) or places[chunk].path, kinds.get(chunk, "")) for chunk in features}
     _tell_titles(features, read, candidates)
+    doubted = not candidates.query.mentions_tests
     for chunk, told in features.items():
         place = places[chunk]
-        told.append((LONG, min(1.0, (place.last_line - place.first_line + 1) / LONG_LINES)))
-        if not candidates.query.mentions_tests and is_test_path(place.path):
+        lines = place.last_line - place.first_line + 1
+        told.append((LONG, lines / LONG_LINES if lines < LONG_LINES else 1.0))
+        if doubted and is_test_path(place.path):
             told.append((TESTS, 1.0))
     return features
 
@@ -336,21 +341,18 @@ def _root(word: str) -> str:
     return _ENDING.sub("", word)
 
 
-def _shares(source: SignalSource, found: Found) -> Iterator[tuple[ChunkId, float]]:
+def _shares(source: SignalSource, found: Found) -> Found:
     """What an arm found, as shares of its best; what the symbol arm says is a share already."""
-    if not found:
-        return
-    if source is SignalSource.SYMBOL:
-        yield from found
-        return
+    if not found or source is SignalSource.SYMBOL:
+        return found
     values = [raw for _, raw in found]
     best, floor = max(values), 0.0
     if source in _SIMILARITIES and min(values) < best:
         floor = min(values)
     if best <= floor:
-        return
-    for chunk, raw in found:
-        yield chunk, max(0.0, raw - floor) / (best - floor)
+        return ()
+    span = best - floor
+    return [(chunk, (raw - floor) / span if raw > floor else 0.0) for chunk, raw in found]
 
 
 def _tell_titles(
@@ -371,14 +373,15 @@ def _tell_titles(
 def _scores(features: Mapping[_Key, Sequence[tuple[str, float]]], block: Mapping[str, float]) -> dict[_Key, float]:
     """The weighted sums, of what was found by anything that counts."""
     weights = {name: weight for name, weight in block.items() if weight}
+    finding = _FINDING.intersection(weights)
     scores = {}
     for key, told in features.items():
-        total, found = 0.0, False
-        for name, value in told:
-            if name in weights:
-                total += weights[name] * value
-                found = found or name in _FINDING
-        if found:
+        # What found it stands first.
+        if told[0][0] in finding or any(name in finding for name, _ in told):
+            total = 0.0
+            for name, value in told:
+                if name in weights:
+                    total += weights[name] * value
             scores[key] = total
     return scores
 

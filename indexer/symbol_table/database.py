@@ -8,6 +8,7 @@ import apsw
 
 from indexer.errors import DataFolderError, FolderBusyError, FolderFullError, SchemaError
 from indexer.rows import Row
+from indexer.sharing import Commons, commons_of
 
 # Raise it with each change of the tables below and say here what changed. 1: first form. 2: types, parameters, traits
 # and bases of symbols; contexts and operands of uses; links, the names they rest on, and macros. 3: commits, what they
@@ -123,10 +124,12 @@ _LATE_INDEXES = (
 class Database:
     """One connection. A writer may live beside any number of readers; two writers exclude each other elsewhere."""
 
-    def __init__(self, connection: apsw.Connection, path: Path) -> None:
+    def __init__(self, connection: apsw.Connection, path: Path, commons: Commons | None = None) -> None:
+        """``commons`` is what others in this process read of the same file; a writer sees what nobody else may see."""
         self._connection = connection
         self._tokenizer: apsw.FTS5Tokenizer | None = None
         self.path = path
+        self.commons = commons or Commons()
 
     @classmethod
     def create_or_open(cls, path: Path, max_bytes: int | None = None) -> "Database":
@@ -154,6 +157,7 @@ class Database:
     def open_readonly(cls, path: Path) -> "Database":
         """Opens for reading beside a writer. Raises DataFolderError where there is nothing to read."""
         with _translated(path):
+            before = _identity(path)
             try:
                 connection = _reading(str(path))
             except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.IOError):
@@ -163,7 +167,9 @@ class Database:
                 if not path.exists() or (journal.exists() and journal.stat().st_size):
                     raise
                 connection = _reading(f"{path.absolute().as_uri()}?immutable=1")
-            database = cls(connection, path)
+            # A file that was replaced while it was opened is shared with nobody.
+            same = before is not None and before == _identity(path)
+            database = cls(connection, path, commons_of(before) if same else None)
             database._check_format()
             return database
 
@@ -263,6 +269,15 @@ class Database:
             )
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from all others while it is open; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
 def _reading(name: str) -> apsw.Connection:
     connection = apsw.Connection(name, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
@@ -273,6 +288,11 @@ def _reading(name: str) -> apsw.Connection:
 def sqlite_version() -> tuple[int, ...]:
     """Of the SQLite that is used, which is not the one of Python's own module."""
     return tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
+
+
+def has_text_search() -> bool:
+    """Whether that SQLite was built with FTS5, without which nothing is found by its words."""
+    return "ENABLE_FTS5" in apsw.compile_options
 
 
 def marks(values: Sequence[object]) -> str:

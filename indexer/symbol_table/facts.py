@@ -15,6 +15,7 @@ from indexer.symbol_table.database import Database, marks
 from indexer.symbol_table.names import FoundSymbols, Match, Names, ends_with, parts, typed_name
 
 SHOWN_CANDIDATES = 5  # of a guess; their number is always told
+_MOST_NAMES = 100_000  # of which it is kept whether the tree has them: 10 MB
 MOST_JUDGED = 100_000  # spellings of uses whose guesses are kept at a time
 SURENESS = {how: rank for rank, how in enumerate(Provenance)}
 
@@ -131,6 +132,16 @@ class Facts:
         comes first, definitions before declarations, then by path and line.
         """
         return self.names.named(name, limit)
+
+    def has(self, name: str) -> bool:
+        """Whether ``symbols_named`` finds anything, without reading it."""
+        known = self._db.commons.of("names", self._db.generation(), lambda _before: dict[str, bool]())
+        found = known.get(name)
+        if found is None:
+            if len(known) >= _MOST_NAMES:
+                known.clear()
+            found = known[name] = self.names.has(name)
+        return found
 
     def find(
         self, typed: str, limit: int, offset: int = 0, how: Match | None = None, kinds: Sequence[SymbolKind] = ()

@@ -30,6 +30,7 @@ _BRIEF = (
     "SELECT symbols.id, kind, name, scope, parameters, template_parameters, bases, traits, path"
     " FROM symbols JOIN files ON files.id = symbols.file"
 )
+_PLAIN_NAME = re.compile(r"[A-Za-z_]\w{0,199}", re.ASCII)
 _SPACE = re.compile(r"\s+")
 _NEEDLESS_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
 _OPERATOR = re.compile(r"(?:^|(?<=::))operator(?!\w)(\s*(?:\(\)|\[\]|[^\w\s(]{1,3}))?")
@@ -134,6 +135,13 @@ class Names:
         if not wanted.name:
             return []
         return (self._exact(wanted, ()) or self._folded(wanted, ()))[:limit]
+
+    def has(self, typed: str) -> bool:
+        """Whether ``named`` finds anything."""
+        if not _PLAIN_NAME.fullmatch(typed):
+            return bool(self.named(typed, 1))
+        # A plain name is found whatever it stands in, and in any letter case where need be.
+        return self._db.row("SELECT 1 FROM symbols WHERE name = ? COLLATE NOCASE LIMIT 1", (typed,)) is not None
 
     def by_ids(self, ids: Iterable[SymbolId]) -> list[Symbol]:
         """Every row of these ids, definitions first, then by place."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from indexer.errors import EmbedderError
 from indexer.model import Chunk, ChunkId, Matrix, Problem, Span, SymbolId
 from indexer.rows import FileRows, Row, packed
+from indexer.secrets import REDACTED
 from indexer.symbol_table.database import Database, marks
 from indexer.symbol_table.links import EVERY_FILE, Doubts, drop_links
 
@@ -322,6 +323,11 @@ class SymbolTable:
     def meta(self) -> dict[str, str]:
         return {key: value for key, value in self._db.rows("SELECT key, value FROM meta")}  # noqa: C416 - rows are wider to the type checker
 
+    def note(self, key: str) -> str | None:
+        """One of the notes that ``meta`` gives."""
+        row = self._db.row("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(row[0]) if row else None
+
     def known_files(self) -> dict[str, KnownFile]:
         rows = self._db.rows("SELECT path, size, mtime_ns, digest FROM files")
         return {path: KnownFile(size, mtime_ns, digest) for path, size, mtime_ns, digest in rows}
@@ -346,13 +352,24 @@ class SymbolTable:
             "SELECT (SELECT count(*) FROM files), (SELECT coalesce(sum(lines), 0) FROM files),"
             " (SELECT count(*) FROM symbols), (SELECT count(*) FROM refs WHERE how <> 'compiler'),"
             " (SELECT count(*) FROM chunks),"
-            " (SELECT count(*) FROM problems)"
+            " (SELECT count(*) FROM problems WHERE substr(message, 1, ?) <> ?)",
+            (len(REDACTED), REDACTED),
         )
         return Counts(*row)
 
     def problems(self) -> list[Problem]:
+        """What could not be read as it should be."""
+        return self._noted("<>")
+
+    def redactions(self) -> list[Problem]:
+        """Secrets that stand in files and not in the index; each message names the rule behind REDACTED."""
+        return self._noted("=")
+
+    def _noted(self, begins: str) -> list[Problem]:
         rows = self._db.rows(
-            "SELECT path, line, message FROM problems JOIN files ON files.id = file ORDER BY path, line, message"
+            "SELECT path, line, message FROM problems JOIN files ON files.id = file"
+            f" WHERE substr(message, 1, ?) {begins} ? ORDER BY path, line, message",
+            (len(REDACTED), REDACTED),
         )
         return [Problem(*row) for row in rows]
 

@@ -5,17 +5,17 @@ the tree it spells out in words. Knows nothing of names as symbols, nor of how i
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.model import ChunkId
 from indexer.symbol_table.database import Database, marks
-from indexer.words import STOP_WORDS, query_words, words
+from indexer.words import STOP_WORDS, query_words, spell_out, tokens, words
 
 # BM25 weights of the columns of chunk_words, in their order: name, signature, doc, path, body. Range 0 to 10. Measured
 # with benchmarks/retrieval.py --development: flat around these values, a function's name is what a description means.
@@ -86,48 +86,59 @@ class Form(StrEnum):
     MESSAGE = "message"  # of a commit: the first line counts twice, and so do words side by side
 
 
+@dataclass(slots=True)
+class _Counted:
+    """What was read of one state of a table, by whoever searches it; several threads may add to it."""
+
+    chunks: int
+    holding: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, _Scores] = field(default_factory=dict)  # by word or pair of words
+    kept: int = 0  # chunks in them
+    ids: dict[int, ChunkId] = field(default_factory=dict)
+    wordings: dict[tuple[str, Form], Wording] = field(default_factory=dict)
+
+
 class TextSearch:
     """Reads the full-text index of one table. What it counted is kept until the table changes."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._generation = -1
-        self._chunks = 0
-        self._holding: dict[str, int] = {}
-        self._scores: dict[str, _Scores] = {}  # by word or pair of words
-        self._kept = 0  # chunks in them
-        self._ids: dict[int, ChunkId] = {}
-        self._wordings: dict[tuple[str, Form], Wording] = {}
-        self._stems: dict[str, str] = {}  # "" where the index drops the word; the same in every state of the table
+        self._counting = False
+        # By word; "" where the index drops it; the same in every state of the table.
+        self._stems: dict[str, str] = database.commons.of("stems", None, lambda known: known or {})
+        self._of_token: dict[str, tuple[str, ...]] = database.commons.of("tokens", None, lambda known: known or {})
 
     def wording(self, text: str, form: Form = Form.QUESTION) -> Wording:
         """How a question is understood. Never raises on odd text; bounded time on any length."""
-        self._renew()
-        known = self._wordings.get((text, form))
-        if known is None:
-            if len(self._wordings) >= _MOST_WORDINGS:
-                self._wordings.clear()
-            known = self._wordings[text, form] = self._read(text, form)
-        return known
+        return self._wording(self._counted(), text, form)
 
-    def search(self, text: str, limit: int, form: Form = Form.QUESTION) -> list[tuple[ChunkId, float]]:
-        """(chunk, BM25 score), best first, equal ones by id. Never raises on odd text; nothing asked finds nothing."""
-        asked = self.wording(text, form).asked
+    def search(
+        self, text: str, limit: int, form: Form = Form.QUESTION, within: Collection[ChunkId] | None = None
+    ) -> list[tuple[ChunkId, float]]:
+        """(chunk, BM25 score), best first, equal ones by id; of those ``within`` alone where they are given.
+
+        Never raises on odd text; nothing asked finds nothing.
+        """
+        counted = self._counted()
+        asked = self._wording(counted, text, form).asked
         if not asked or limit < 1:
             return []
         import numpy as np  # noqa: PLC0415 - brings 0.1 s, which symbol look-ups do without
 
-        scored = [self._scores_of(word) for word in asked]
+        scored = [self._scores_of(counted, word) for word in asked]
         last = max((int(found.rows.max()) for found in scored if len(found.rows)), default=0)
         total = np.zeros(last + 1)
         for found in scored:
             total[found.rows] += found.values  # rows are distinct within a word
         # What ties with the last is looked at too: row ids differ between a refresh and a rebuild, and must not decide.
         best = np.flatnonzero(total)
+        if within is not None:
+            allowed = [chunk in within for chunk in self._ids_of(counted, best.tolist())]
+            best = best[np.array(allowed, dtype=bool)]
         if len(best) > limit:
             least = np.partition(total[best], -limit)[-limit]
             best = best[total[best] >= least]
-        ids = self._ids_of(best.tolist())
+        ids = self._ids_of(counted, best.tolist())
         ranked = sorted((-score, chunk) for score, chunk in zip(total[best].tolist(), ids, strict=True))
         return [(chunk, -score) for score, chunk in ranked[:limit]]
 
@@ -140,12 +151,21 @@ class TextSearch:
 
     def size(self) -> int:
         """Chunks that are searched; counted once for each state of the table."""
-        self._renew()
-        return self._chunks
+        return self._counted().chunks
 
     def stems(self, text: str) -> list[str]:
         """The text's words as the full-text index compares them: split and stemmed, in order, with repeats."""
         return [stem for word in words(text) if (stem := self._stem(word))]
+
+    def stem_set(self, text: str) -> frozenset[str]:
+        """The distinct stems of a text, as ``stems``, in a tenth of the time: a token is split and stemmed once."""
+        known = self._of_token
+        met = set(tokens(text))
+        found = {token: tuple(filter(None, map(self._stem, spell_out(token)))) for token in met.difference(known)}
+        if len(known) + len(found) > _MOST_STEMS:
+            known = self._of_token = {token: known[token] for token in met if token in known}
+        known.update(found)
+        return frozenset(chain.from_iterable(map(known.__getitem__, met)))
 
     def term_weights(self, text: str) -> list[tuple[str, float]]:
         """The distinct stems of a question with their inverse document frequency: ln(1 + (N - n + 0.5) / (n + 0.5)).
@@ -162,48 +182,50 @@ class TextSearch:
             known = self._stems[word] = "".join(self._db.stems([word])[:1])
         return known
 
-    def _renew(self) -> None:
-        """Forgets what was counted in another state of the table."""
-        generation = self._db.generation()
-        if generation != self._generation:
-            self._generation = generation
-            self._chunks = self._db.number("SELECT count(*) FROM chunks")
-            self._holding.clear()
-            self._scores.clear()
-            self._kept = 0
-            self._ids.clear()
-            self._wordings.clear()
-            self._db.run("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, chunk_words, row)")
+    def _counted(self) -> _Counted:
+        """What was counted in the table's present state."""
+        return self._db.commons.of("words", self._db.generation(), self._count)
 
-    def _scores_of(self, word: str) -> _Scores:
-        known = self._scores.get(word)
+    def _count(self, _before: object) -> _Counted:
+        return _Counted(self._db.number("SELECT count(*) FROM chunks"))
+
+    def _wording(self, counted: _Counted, text: str, form: Form) -> Wording:
+        known = counted.wordings.get((text, form))
+        if known is None:
+            if len(counted.wordings) >= _MOST_WORDINGS:
+                counted.wordings.clear()
+            known = counted.wordings[text, form] = self._read(counted, text, form)
+        return known
+
+    def _scores_of(self, counted: _Counted, word: str) -> _Scores:
+        known = counted.scores.get(word)
         if known is None:
             import numpy as np  # noqa: PLC0415 - as above
 
             found = self._db.rows(_SCORES, (f'"{word}"',))  # words hold no quotes
             rows = np.fromiter((row for row, _ in found), np.int64, len(found))
             known = _Scores(rows, np.fromiter((value for _, value in found), np.float64, len(found)))
-            self._kept += len(found)
-            if self._kept > MOST_KEPT:
-                self._scores.clear()
-                self._kept = len(found)
-            self._scores[word] = known
+            counted.kept += len(found)
+            if counted.kept > MOST_KEPT:
+                counted.scores.clear()
+                counted.kept = len(found)
+            counted.scores[word] = known
         return known
 
-    def _ids_of(self, rows: Sequence[int]) -> list[ChunkId]:
-        missing = [row for row in rows if row not in self._ids]
+    def _ids_of(self, counted: _Counted, rows: Sequence[int]) -> list[ChunkId]:
+        missing = [row for row in rows if row not in counted.ids]
         for start in range(0, len(missing), _ROWS_A_STATEMENT):
             part = missing[start : start + _ROWS_A_STATEMENT]
-            self._ids.update(self._db.rows(f"SELECT rowid, id FROM chunks WHERE rowid IN ({marks(part)})", part))
-        return [self._ids[row] for row in rows]
+            counted.ids.update(self._db.rows(f"SELECT rowid, id FROM chunks WHERE rowid IN ({marks(part)})", part))
+        return [counted.ids[row] for row in rows]
 
-    def _read(self, text: str, form: Form) -> Wording:
+    def _read(self, counted: _Counted, text: str, form: Form) -> Wording:
         distinct = [word for word in query_words(text) if len(word) <= MOST_WORD_CHARS]
         by_stem: dict[str, str] = {}
         for word in distinct[:MOST_READ_WORDS]:
             if stem := self._stem(word):
                 by_stem.setdefault(stem, word)
-        terms = [self._term(word, stem) for stem, word in by_stem.items()]
+        terms = [self._term(counted, word, stem) for stem, word in by_stem.items()]
         kept = _worth_asking(terms)
         pairs: tuple[str, ...] = ()
         stressed: tuple[str, ...] = ()
@@ -214,7 +236,7 @@ class TextSearch:
             stressed = tuple(by_stem[stem] for stem in subject if stem in held)
         return Wording(
             tuple(term for term in terms if term.stem in kept),
-            self._compounds(text, set(by_stem)),
+            self._compounds(counted, text, set(by_stem)),
             pairs,
             stressed,
             len(distinct) - len(distinct[:MOST_READ_WORDS]) + len(terms) - len(kept),
@@ -225,23 +247,28 @@ class TextSearch:
         found = (f"{one} {other}" for one, other in pairwise(spoken) if {self._stem(one), self._stem(other)} <= held)
         return tuple(dict.fromkeys(found))[:MOST_PAIRS]
 
-    def _term(self, word: str, stem: str) -> Term:
-        holding = self._chunks_holding(stem)
-        return Term(word, stem, log(1 + (self._chunks - holding + 0.5) / (holding + 0.5)), holding)
+    def _term(self, counted: _Counted, word: str, stem: str) -> Term:
+        holding = self._chunks_holding(counted, stem)
+        return Term(word, stem, log(1 + (counted.chunks - holding + 0.5) / (holding + 0.5)), holding)
 
-    def _chunks_holding(self, stem: str) -> int:
-        known = self._holding.get(stem)
+    def _chunks_holding(self, counted: _Counted, stem: str) -> int:
+        known = counted.holding.get(stem)
         if known is None:
+            if not self._counting:
+                self._db.run(
+                    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, chunk_words, row)"
+                )
+                self._counting = True
             row = self._db.row("SELECT doc FROM temp.vocabulary WHERE term = ?", (stem,))
-            known = self._holding[stem] = int(row[0]) if row else 0
+            known = counted.holding[stem] = int(row[0]) if row else 0
         return known
 
-    def _compounds(self, text: str, asked: set[str]) -> tuple[str, ...]:
+    def _compounds(self, counted: _Counted, text: str, asked: set[str]) -> tuple[str, ...]:
         """Names of the tree whose parts stand side by side in the question: "make room for write", "file name"."""
         found = []
         for joined in _joined(text[:_COMPOUND_CHARS]):
             stem = self._stem(joined)
-            if stem and stem not in asked and self._chunks_holding(stem):
+            if stem and stem not in asked and self._chunks_holding(counted, stem):
                 asked.add(stem)
                 found.append(joined)
         return tuple(found[:MOST_COMPOUNDS])

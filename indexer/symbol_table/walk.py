@@ -7,7 +7,7 @@ matter. That bounds the work, whatever the size of the tree. Edges are read from
 generations and kept in arrays. Nothing here knows what a question is, nor how its seeds were found.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from indexer.model import ChunkId, Span, SymbolId
@@ -58,7 +58,6 @@ class Adjacency(NamedTuple):
 
 
 class _Graph(NamedTuple):
-    generation: int
     chunks: list[ChunkId]
     numbers: dict[ChunkId, int]
     edges: Adjacency
@@ -69,10 +68,12 @@ class Walk:
 
     def __init__(self, database: Database) -> None:
         self._db = database
-        self._graph: _Graph | None = None
 
-    def from_chunks(self, seeds: Sequence[tuple[ChunkId, float]], limit: int) -> list[tuple[ChunkId, float]]:
-        """(chunk, mass), most first, equal ones by id: where a walk from the seeds comes by.
+    def from_chunks(
+        self, seeds: Sequence[tuple[ChunkId, float]], limit: int, within: Collection[ChunkId] | None = None
+    ) -> list[tuple[ChunkId, float]]:
+        """(chunk, mass), most first, equal ones by id: where a walk from the seeds comes by, of those ``within`` alone
+        where they are given.
 
         The seeds' scores, made to add up to 1, say how often the walk starts at each; those that are not above 0 and
         those of no chunk count for nothing. That it starts at a seed hardly counts, for the caller knew that: a seed
@@ -94,7 +95,9 @@ class Walk:
         start /= total
         mass = push(graph.edges, start, RESTART, TOLERANCE) - (1 - OWN) * RESTART * start
         mass = np.maximum(mass[: len(graph.chunks)], 0)  # a seed of more edges than its share is worth is not pushed
-        return [(graph.chunks[number], float(mass[number])) for number in _most(mass, limit)]
+        numbers = _most(mass, limit if within is None else len(mass))
+        found = [(graph.chunks[number], float(mass[number])) for number in numbers]
+        return found if within is None else [(chunk, share) for chunk, share in found if chunk in within][:limit]
 
     def important(self, limit: int) -> list[tuple[SymbolId, float]]:
         """(symbol, mass), most first, equal ones by id: where walks come by that start anywhere.
@@ -148,12 +151,12 @@ class Walk:
 
     def _current(self) -> _Graph | None:
         """The graph of the table as it is; None while links are missing, which would change it under the reader."""
-        if self._graph is None or self._graph.generation != self._db.generation():
-            with self._db.moment():
-                self._graph = None if self._waiting() else self._read()
-        return self._graph
+        with self._db.moment():
+            if self._waiting():
+                return None
+            return self._db.commons.of("walk", self._db.generation(), self._read)
 
-    def _read(self) -> _Graph:
+    def _read(self, _before: object) -> _Graph:
         import numpy as np  # noqa: PLC0415 - as above
 
         stored = self._db.row("SELECT offsets, targets, shares FROM walks WHERE made_of = ?", (self._made_of(),))
@@ -165,7 +168,7 @@ class Walk:
         else:
             edges = _compact(assembled(read(self._db), WEIGHTS, LEAST_ROW))
         chunks = [ChunkId(row[0]) for row in self._db.rows("SELECT id FROM chunks ORDER BY id")]
-        return _Graph(self._db.generation(), chunks, {chunk: place for place, chunk in enumerate(chunks)}, edges)
+        return _Graph(chunks, {chunk: place for place, chunk in enumerate(chunks)}, edges)
 
     def _waiting(self) -> bool:
         return self._db.row("SELECT 1 FROM unlinked LIMIT 1") is not None
