@@ -3,13 +3,22 @@
 HubError
 ├── SettingsError          a setting is wrong
 ├── WorkspaceError         no such workspace, or none yet
+├── Forbidden              it is seen, but this may not be done there
 ├── EvaluationError        questions to measure with cannot be read, or figures not be drawn
 ├── MeasuringError         a context cannot be measured, or what was measured not be kept
 ├── ChangeError            a change cannot be read: no such revision, a diff too large
 ├── ModelFileError         a model's file is damaged, unknown, or cannot be written
 ├── NotInCatalogue         no model of that name is known, or not so quantised
 ├── UnknownHardware        words describe no card or memory that is known
+├── BackupError            a backup cannot be written, or is not to be trusted
 ├── SnapshotError          the state of a prefix cannot be kept or taken back
+├── AccessError            keys, grants or approvals cannot be as asked for
+│   └── UnknownAccess          no such key or approval
+├── JobError               a job cannot be as asked for
+│   ├── TaskError              its arguments make no sense
+│   ├── UnknownJob             no such job
+│   └── QueueFull              too many wait
+├── ServerError            the server that runs on the data folder did not answer as it should
 └── BackendError           the language model did not answer as it should
     ├── BackendUnavailable     it is not there: not running, not installed
     ├── ModelMissing           it runs, but not this model
@@ -21,14 +30,19 @@ HubError
         └── PromptShortened        it answered about less than it was sent
 """
 
+import re
+
+_WHO_ASKS = re.compile(r"(?<=://)[^/@\s]{1,300}@")
+
 
 class HubError(Exception):
     """One sentence for the user and a hint that says the way out."""
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        """What stands before the host of an address, such as a password, is left out of both."""
+        self.message = _WHO_ASKS.sub("", message)
+        self.hint = _WHO_ASKS.sub("", hint)
+        super().__init__(self.message)
 
 
 class SettingsError(HubError):
@@ -37,6 +51,10 @@ class SettingsError(HubError):
 
 class WorkspaceError(HubError):
     """No such workspace, or none yet."""
+
+
+class Forbidden(HubError):
+    """What is asked about may be seen by whoever asks, but this may not be done with it."""
 
 
 class EvaluationError(HubError):
@@ -51,8 +69,40 @@ class ChangeError(HubError):
     """A change cannot be read: no such revision, a diff too large."""
 
 
+class BackupError(HubError):
+    """A backup cannot be written, or not be trusted."""
+
+
 class SnapshotError(HubError):
     """The state of a prefix that a model has read cannot be kept on disk, or taken back from there."""
+
+
+class AccessError(HubError):
+    """Keys, grants or approvals cannot be as asked for: no such scope, a key that was revoked before."""
+
+
+class UnknownAccess(AccessError):
+    """No such key or approval, or none that the caller may know of."""
+
+
+class JobError(HubError):
+    """A job cannot be as asked for: its state does not allow it."""
+
+
+class TaskError(JobError):
+    """What a job is to do makes no sense."""
+
+
+class UnknownJob(JobError):
+    """No such job, or none that the caller may know of."""
+
+
+class QueueFull(JobError):
+    """Too many jobs wait; the same may be taken later."""
+
+
+class ServerError(HubError):
+    """The server that runs on the data folder went away, or answered what makes no sense."""
 
 
 class ModelFileError(HubError):
