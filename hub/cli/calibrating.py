@@ -1,17 +1,15 @@
 """The command that learns how sure to be of answers about one tree, and writes its model card."""
 
 import argparse
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from hub import wiring
-from hub.calibrating import running
 from hub.calibrating.card import FEW, Card, certificate_sentences, missing_text
 from hub.cli import DONE, NOTHING, calibrating_plot
+from hub.cli.handing import done
 from hub.cli.output import print_json, print_notes, settings_of
-from hub.cli.progress import interruptible, shown
-from hub.confidence.certifying import ALPHAS
+from hub.jobs.model import JobKind, Task
+from hub.remote.reading import value_from
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -21,23 +19,19 @@ def calibrate(options: argparse.Namespace) -> int:
         calibrating_plot.check(options.plot)  # before minutes are spent on what could then not be drawn
     data = wiring.data_folder(settings)
     workspace = wiring.choose_workspace(data.workspaces(), options.workspace, Path.cwd())
-    wanted = running.Options(
-        most=options.limit or running.MOST_ASKED,
-        alphas=tuple(sorted({*ALPHAS, *(options.alpha or ())})),
-        anew=options.anew,
-    )
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    with shown() as progress, interruptible() as cancelled:
-        done = running.calibrate(settings, workspace, wanted, now, progress, cancelled)
+    wanted = {"limit": options.limit, "alphas": options.alpha, "anew": options.anew}
+    arguments = {name: value for name, value in wanted.items() if value}
+    shape = done(settings, Task(JobKind.CALIBRATE, workspace.name, arguments))
+    card = value_from(Card, shape)
     if options.json:
-        print_json({**asdict(done.card), "stored": done.stored, "folder": str(done.folder)})
+        print_json(shape)
     else:
-        _print(done.card, options.alpha or ())
-        kept = "Questions are answered with it from now on. " if done.stored else ""
-        print(f"{kept}The card stands in {done.folder}.")
+        _print(card, tuple(options.alpha or ()))
+        kept = "Questions are answered with it from now on. " if shape["stored"] else ""
+        print(f"{kept}The card stands in {shape['folder']}.")
     if options.plot is not None:
-        calibrating_plot.draw(options.plot, done.card)
-    return DONE if done.stored else NOTHING
+        calibrating_plot.draw(options.plot, card)
+    return DONE if shape["stored"] else NOTHING
 
 
 def _print(card: Card, alphas: tuple[float, ...]) -> None:

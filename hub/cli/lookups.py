@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hub import shapes
 from hub.cli import DONE, NOTHING
-from hub.cli.output import opened_service, print_json, print_notes
+from hub.cli.output import kinds_of, opened_service, print_json, print_notes
 from hub.errors import ChangeError
 from hub.impact import GROUPS, MOST_DIFF_CHARS, Impact, Reached
 from hub.prompting import visible
@@ -18,7 +18,7 @@ from hub.service import Includes, Page, Relations, Service
 from indexer import history as repository
 from indexer.errors import QuestionError
 from indexer.index import Match, Reach, Relative, Step
-from indexer.model import Edge, Symbol, SymbolKind
+from indexer.model import Edge, Symbol
 
 _DOC_LINES = 12
 _LIKE = {
@@ -31,7 +31,7 @@ _LIKE = {
 def symbol(options: argparse.Namespace) -> int:
     how = Match(options.match) if options.match else None
     with opened_service(options) as service:
-        found = service.find(options.name, _page(options), how, _kinds(options.kind or ()))
+        found = service.find(options.name, _page(options), how, kinds_of(options.kind or ()))
     if options.json:
         print_json(shapes.found_shape(found, options.offset))
     elif found.match is None:
@@ -165,13 +165,6 @@ def _diff_asked(options: argparse.Namespace, service: Service) -> str:
 
 def _page(options: argparse.Namespace) -> Page:
     return Page(options.limit, options.offset)
-
-
-def _kinds(written: Sequence[str]) -> tuple[SymbolKind, ...]:
-    unknown = [kind for kind in written if kind not in set(SymbolKind)]
-    if unknown:
-        raise QuestionError(f"{unknown[0]!r} is no kind of symbol.", f"There are: {', '.join(SymbolKind)}.")
-    return tuple(SymbolKind(kind) for kind in written)
 
 
 def _show_relations(options: argparse.Namespace, found: Relations, kind: str, verb: str) -> int:

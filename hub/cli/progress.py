@@ -23,8 +23,19 @@ _STAGES = {
     "needle": "looking for hidden facts",
     "copy": "copying the model, in MiB",
     "repair": "comparing Chroma with the table",
+    "prefill": "having the model read, in tokens",
+    "backup": "copying",
+    "verify": "checking what was written",
+    "restore": "unpacking",
+    "queue": "waiting for other jobs of the server",
+    "begin": "the server begins",
+    "wait": "waiting for whoever writes the data folder",
 }
 _STDERR = 2  # the descriptor: the signal may come in the middle of a print, and print cannot be entered twice
+
+
+def _nothing() -> None:
+    pass
 
 
 @contextmanager
@@ -38,8 +49,11 @@ def shown() -> Iterator[Progress]:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Tells whether Ctrl-C was pressed. A second press stops at once; both leave everything finished in place."""
+def interruptible(first: Callable[[], None] = _nothing) -> Iterator[Callable[[], bool]]:
+    """Tells whether Ctrl-C was pressed. A second press stops at once; both leave everything finished in place.
+
+    ``first`` is called at the first press, wherever the work is at.
+    """
     pressed = False
 
     def note(_signal: int, _frame: FrameType | None) -> None:
@@ -48,6 +62,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
         os.write(_STDERR, b"Stopping after the files under way; press again to stop at once.\n")
+        first()
 
     before = signal.signal(signal.SIGINT, note)
     try:

@@ -2,13 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 
-from hub import shapes, wiring
+from hub.choosing import choose_workspace
 from hub.cli import DONE, NOTHING
-from hub.cli.output import json_text, opened_service, print_json, print_notes, settings_of
+from hub.cli.output import Json, json_text, kinds_of, opened_service, print_json, print_notes, settings_of
+from hub.cli.served import server_for_answers
+from hub.config import Settings
 from hub.model import (
     Answer,
     Attempt,
@@ -24,18 +26,23 @@ from hub.model import (
     Understood,
 )
 from hub.prompting import visible
-from indexer.index import Index
+from hub.remote.client import gone
+from hub.remote.reading import answer_from, event_from, search_from
+from indexer.index import DataFolder, Index
 
 _SNIPPET_LINES = 6
 _MOST_FEATURES = 8  # of a confidence that are shown; JSON has them all
+_MOST_OF_SERVER = 200  # hits that a server gives at once
+_MOST_TEXT = 100_000  # characters that it takes; longer ones are looked up here
 
 
 def search(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
-        result = service.search(" ".join(options.query), options.limit)
+    shape = _searched(options, " ".join(options.query))
     if options.json:
-        print_json(shapes.search_shape(result))
-    elif not result.hits:
+        print_json(shape)
+        return DONE if shape["hits"] else NOTHING
+    result = search_from(shape)
+    if not result.hits:
         print(f"Nothing found in {result.workspace}. {' '.join(result.confidence.reasons)}")
     else:
         if options.files:
@@ -57,10 +64,10 @@ def search(options: argparse.Namespace) -> int:
 def ask(options: argparse.Namespace) -> int:
     question = " ".join(options.question)
     tier = None if options.tier == "auto" else Tier(options.tier)
-    with opened_service(options, backend=options.backend, ask_policy=options.policy) as service:
-        answer = service.ask(question, tier, _ignore if options.json else _Teller().tell)
+    shape = _asked(options, question, tier, _ignore if options.json else _Teller().tell)
+    answer = answer_from(shape)
     if options.json:
-        print_json(shapes.answer_shape(answer))
+        print_json(shape)
     else:
         _print_sources(answer)
         if options.explain:
@@ -69,14 +76,68 @@ def ask(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    settings = settings_of(options)
-    data = wiring.data_folder(settings)
-    chosen = wiring.choose_workspace(data.workspaces(), options.workspace, Path.cwd())
+    from hub import shapes  # noqa: PLC0415 - as above
+
+    data = DataFolder(settings_of(options).data)
+    chosen = choose_workspace(data.workspaces(), options.workspace, Path.cwd())
     with Index.for_reading(data, chosen.name) as opened:
         edges = chain(opened.facts.all_edges(), opened.graph.lineage.all_overrides())
         for shape in shapes.export_shapes(opened.facts.all_symbols(), edges):
             print(json_text(shape))
     return DONE
+
+
+def _searched(options: argparse.Namespace, query: str) -> Json:
+    """By the server that runs, or here: the same either way."""
+    settings = settings_of(options)
+    paths, kinds = tuple(options.path or ()), kinds_of(options.kind or ())
+    remote = server_for_answers(settings) if _travels(query) and options.limit <= _MOST_OF_SERVER else None
+    if remote is not None:
+        workspace = _workspace(options, settings)
+        asked = {"query": query, "workspace": workspace, "limit": options.limit}
+        narrowed = {"path": paths, "kind": [kind.value for kind in kinds]}
+        return remote.post("/api/v1/search", {**asked, **narrowed})
+    from hub import shapes  # noqa: PLC0415 - 0.3 s that those need not wait for who have a server
+    from hub.service import Filters  # noqa: PLC0415 - as above
+
+    with opened_service(options) as service:
+        return shapes.search_shape(service.search(query, options.limit, Filters(paths, kinds)))
+
+
+def _asked(options: argparse.Namespace, question: str, tier: Tier | None, tell: Callable[[Event], None]) -> Json:
+    settings = settings_of(options, backend=options.backend, ask_policy=options.policy)
+    remote = server_for_answers(settings) if _travels(question) else None
+    if remote is None:
+        from hub import shapes  # noqa: PLC0415 - as above
+
+        with opened_service(options, backend=options.backend, ask_policy=options.policy) as service:
+            return shapes.answer_shape(service.ask(question, tier, tell))
+    body = {
+        "question": question,
+        "workspace": _workspace(options, settings),
+        "tier": options.tier,
+        "policy": settings.ask_policy,
+        "stream": True,
+    }
+    for name, shape in remote.stream("/api/v1/ask", body):
+        if name == "answer":
+            return shape
+        event = event_from(name, shape)
+        if event is not None:
+            tell(event)
+    raise gone(remote.pid)
+
+
+def _workspace(options: argparse.Namespace, settings: Settings) -> str:
+    """Chosen here, since the server does not know the folder that the command is in."""
+    return choose_workspace(DataFolder(settings.data).workspaces(), options.workspace, Path.cwd()).name
+
+
+def _travels(text: str) -> bool:
+    """Whether a server gets a text as it was typed: bytes that are no text, and NUL, do not pass."""
+    return (
+        0 < len(text) <= _MOST_TEXT and "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    )
 
 
 def _ignore(_event: Event) -> None:

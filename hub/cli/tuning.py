@@ -1,8 +1,7 @@
 """The commands that measure retrieval on the user's own tree and fit it to that tree: evaluate, tune."""
 
 import argparse
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import groupby
@@ -10,16 +9,18 @@ from pathlib import Path
 
 from hub import evaluation, wiring
 from hub.cli import DONE, NOTHING
+from hub.cli.handing import done
 from hub.cli.output import print_json, print_notes, settings_of
 from hub.cli.progress import interruptible, shown
 from hub.config import Settings
 from hub.errors import EvaluationError
 from hub.evaluation import FUSED, Evaluation, Figure, Interval
-from hub.labels import Label, LabelKind
-from hub.retrieval import GLOBAL, STORED_WEIGHTS, Candidates, Weights, stored_weights
-from hub.tuning import Gain, adapt
+from hub.jobs.model import JobKind, Task
+from hub.jobs.work import SHIPPED
+from hub.labels import LabelKind
+from hub.remote.reading import value_from
+from hub.retrieval import GLOBAL, Weights, stored_weights
 from indexer.index import Index, Workspace
-from indexer.pipeline import Progress
 
 _ASKED = {
     LabelKind.DESCRIPTION: "comment -> its function",
@@ -28,8 +29,6 @@ _ASKED = {
     LabelKind.NAME: "name -> its symbol",
     LabelKind.OWN: "your own questions",
 }
-_SHIPPED = "shipped"  # fused with the weights that ship, where others were fitted
-_CHOOSING = 3  # every third question of the fitting half chooses whether the fitted weights are kept
 _UNCHANGED = "Fitted weights do not find more here, so search ranks with those that ship."
 _PLOTS = (".png", ".svg", ".pdf")
 
@@ -58,48 +57,13 @@ def tune(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     data = wiring.data_folder(settings)
     workspace = wiring.choose_workspace(data.workspaces(), options.workspace, Path.cwd())
-    with (
-        shown() as progress,
-        interruptible() as cancelled,
-        evaluation.snapshot(workspace.root, settings, progress, cancelled) as made,
-    ):
-        embedders, notes = evaluation.usable_embedders(made.index, settings)
-        labels = [label for label in made.labels if label.kind is not LabelKind.NAME]
-
-        def found(chosen: Sequence[Label]) -> Iterator[tuple[Label, Candidates]]:
-            return _told(evaluation.judged(made.index, chosen, embedders, cancelled), chosen, progress)
-
-        examples = list(found([label for label in labels if not label.held_out]))
-        # What chooses whether fitted weights are kept is neither what they were fitted on nor what is reported.
-        fitting = [pair for number, pair in enumerate(examples) if number % _CHOOSING]
-        choosing = examples[::_CHOOSING]
-        weights, gains = adapt(fitting, choosing, GLOBAL)
-        compared = {_SHIPPED: GLOBAL, FUSED: weights}
-        figures = evaluation.measure(found([label for label in labels if label.held_out]), compared)
-    kept = [gain.block for gain in gains if gain.kept]
-    with data.owned(), Index.for_writing(data, workspace.name, workspace.root) as index:
-        index.table.set_meta({STORED_WEIGHTS: weights.dumps() if kept else ""})
-    result = Evaluation(
-        tuple(figure for figure in figures if figure.arm in compared),
-        (*made.notes, *notes, *evaluation.few(figures), *map(_gain_text, gains)),
-        made.revision,
-    )
+    shape = done(settings, Task(JobKind.TUNE, workspace.name, {}))
     if options.json:
-        print_json(
-            {"workspace": workspace.name, "kept": kept, "weights": json.loads(weights.dumps()), **asdict(result)}
-        )
+        print_json(shape)
     else:
-        _print(workspace, result)
-        print(f"Search in {workspace.name} now ranks with weights fitted to it." if kept else _UNCHANGED)
+        _print(workspace, value_from(Evaluation, shape))
+        print(f"Search in {workspace.name} now ranks with weights fitted to it." if shape["kept"] else _UNCHANGED)
     return DONE
-
-
-def _gain_text(gain: Gain) -> str:
-    done = "kept" if gain.kept else "not kept"
-    return (
-        f"Weights of {gain.block} fitted on {gain.fitted_on} questions: {gain.before:.3f} -> {gain.after:.3f} on"
-        f" {gain.held_out} others, {done}."
-    )
 
 
 def _on_snapshot(settings: Settings, workspace: Workspace, limit: int | None) -> Evaluation:
@@ -118,7 +82,7 @@ def _on_snapshot(settings: Settings, workspace: Workspace, limit: int | None) ->
         ]
         embedders, notes = evaluation.usable_embedders(made.index, settings)
         asked = evaluation.judged(made.index, labels, embedders, cancelled)
-        figures = evaluation.measure(_told(asked, labels, progress), weights)
+        figures = evaluation.measure(evaluation.telling(asked, labels, progress), weights)
     return Evaluation(figures, (*made.notes, *notes, *evaluation.few(figures)), made.revision)
 
 
@@ -137,22 +101,14 @@ def _on_own_labels(settings: Settings, workspace: Workspace, file: Path) -> Eval
         labels, unknown = evaluation.own_labels(text, index)
         embedders, notes = evaluation.usable_embedders(index, settings)
         asked = evaluation.judged(index, labels, embedders, cancelled)
-        figures = evaluation.measure(_told(asked, labels, progress), _weights(settings, index))
+        figures = evaluation.measure(evaluation.telling(asked, labels, progress), _weights(settings, index))
     return Evaluation(figures, (*unknown, *notes, *evaluation.few(figures)))
 
 
 def _weights(settings: Settings, index: Index) -> dict[str, Weights]:
     """The weights that search uses, and beside them those that ship where they are others."""
     fitted = stored_weights(index) if settings.retrieval_adapt else None
-    return {_SHIPPED: GLOBAL, FUSED: fitted} if fitted else {FUSED: GLOBAL}
-
-
-def _told(
-    found: Iterable[tuple[Label, Candidates]], labels: Sequence[Label], progress: Progress
-) -> Iterator[tuple[Label, Candidates]]:
-    for done, pair in enumerate(found, 1):
-        progress("ask", done, len(labels))
-        yield pair
+    return {SHIPPED: GLOBAL, FUSED: fitted} if fitted else {FUSED: GLOBAL}
 
 
 def _check_plot(file: Path) -> None:

@@ -1,16 +1,17 @@
 """The command that has a model read the code base before a question comes, and shows what is kept of it."""
 
 import argparse
-import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hub import wiring
 from hub.cli import DONE, NOTHING
-from hub.cli.output import opened_service, print_json, print_notes, settings_of
+from hub.cli.handing import Json, done
+from hub.cli.output import print_json, print_notes, settings_of
 from hub.fullload.snapshots import Kept, Snapshots
-from hub.fullload.warming import How, Warmth
-from hub.model import Prefill
+from hub.fullload.warming import How
+from hub.jobs.model import JobKind, Task
 
 _GIB = 1 << 30
 _WORDS = {
@@ -23,12 +24,13 @@ _WORDS = {
 def warm(options: argparse.Namespace) -> int:
     if options.list or options.forget is not None:
         return _kept(options)
-    with opened_service(options, backend=options.backend) as service:
-        warmth = service.warm(_tell)
+    settings = settings_of(options, backend=options.backend)
+    workspace = wiring.choose_workspace(wiring.data_folder(settings).workspaces(), options.workspace, Path.cwd())
+    shape = done(settings, Task(JobKind.WARM, workspace.name, {}))
     if options.json:
-        print_json(_shape(warmth))
+        print_json(shape)
     else:
-        _print(warmth)
+        _print(shape)
     return DONE
 
 
@@ -59,30 +61,12 @@ def _kept(options: argparse.Namespace) -> int:
     return DONE if kept else NOTHING
 
 
-def _tell(progress: Prefill) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if progress.read >= progress.total else ""
-        print(f"\r{progress.read} of {progress.total} tokens read", end=end, file=sys.stderr, flush=True)
-
-
-def _print(warmth: Warmth) -> None:
-    known = "" if warmth.cached is None else f", {warmth.cached} of them known already"
-    print(f"{warmth.tokens} tokens{known}: {_WORDS[warmth.how]} in {warmth.seconds:.1f} s")
-    if warmth.kept:
-        kept = warmth.kept
-        print(f"kept on disk as {kept.key[:12]}: {kept.bytes / _GIB:.2f} GiB, spares {kept.prefill_s:.0f} s")
-    print_notes(warmth.notes)
-
-
-def _shape(warmth: Warmth) -> dict[str, object]:
-    return {
-        "how": warmth.how.value,
-        "tokens": warmth.tokens,
-        "cached": warmth.cached,
-        "seconds": round(warmth.seconds, 3),
-        "kept": _kept_shape(warmth.kept) if warmth.kept else None,
-        "notes": list(warmth.notes),
-    }
+def _print(warmth: Json) -> None:
+    known = "" if warmth["cached"] is None else f", {warmth['cached']} of them known already"
+    print(f"{warmth['tokens']} tokens{known}: {_WORDS[How(warmth['how'])]} in {warmth['seconds']:.1f} s")
+    if kept := warmth["kept"]:
+        print(f"kept on disk as {kept['key'][:12]}: {kept['bytes'] / _GIB:.2f} GiB, spares {kept['prefill_s']:.0f} s")
+    print_notes(warmth["notes"])
 
 
 def _kept_shape(kept: Kept) -> dict[str, object]:
