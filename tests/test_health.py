@@ -1,12 +1,16 @@
 """Looking an installation over, saying what is left out, and mending what can be mended."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import apsw
 import pytest
 
 from hub import health
+from hub.capacity.host import Places
+from hub.capacity.nvml import Reading
 from hub.config import Settings
 from hub.errors import WorkspaceError
 from hub.health import Finding, Grade
@@ -50,6 +54,12 @@ def finding(settings: Settings, subject: str) -> Finding:
     return found
 
 
+def alone(settings: Settings) -> health.Surroundings:
+    """A machine that tells nothing of itself, so that it does not matter what runs on this one."""
+    nowhere = settings.data / "nowhere"
+    return health.Surroundings(settings, Places(nowhere, nowhere), nowhere, ask_cards=lambda: Reading(()))
+
+
 def database(settings: Settings, name: str = "tree") -> Path:
     return settings.data / "workspaces" / name / "index.db"
 
@@ -67,27 +77,27 @@ def held(settings: Settings, name: str = "tree") -> dict[str, object]:
 
 # Examining
 
+# What is looked at without a server, a checklist or a language model.
+LOOKED_AT = [
+    *("system", "python", "sqlite", "git", "libclang", "graphics card", "driver", "memory", "inotify", "sandbox"),
+    *("clock", "data folder", "file system", "permissions", "writer", "background", "leftovers", "backup"),
+    *("embeddings", "language model", "connection", "workspace tree", "git hooks", "server", "firewall", "settings"),
+]
+
 
 def test_a_healthy_installation_has_nothing_wrong(settings: Settings) -> None:
-    found = list(health.examine(settings))
-    assert [entry.subject for entry in found] == [
-        "python",
-        "sqlite",
-        "git",
-        "libclang",
-        "data folder",
-        "embeddings",
-        "language model",
-        "workspace tree",
-    ]
+    found = list(health.examine(settings, alone(settings)))
+    assert [entry.subject for entry in found] == LOOKED_AT
     assert Grade.FAILED not in {entry.grade for entry in found}
-    assert found[-1].grade is Grade.OK
-    assert found[-1].detail.startswith("4 files, ")
+    (tree,) = (entry for entry in found if entry.subject == "workspace tree")
+    assert tree.grade is Grade.OK
+    assert tree.detail.startswith("4 files, ")
 
 
 def test_an_installation_without_an_index_is_fine_and_stays_untouched(tmp_path: Path) -> None:
     new = Settings(tmp_path / "data", backend="none")
-    assert finding(new, "data folder") == Finding("data folder", Grade.OK, f"{new.data} (will be made)")
+    found = finding(new, "data folder")
+    assert (found.grade, found.detail) == (Grade.OK, f"{new.data} (will be made)")
     assert not new.data.exists()
 
 
@@ -269,3 +279,71 @@ def test_the_bound_on_the_size_holds_for_a_rebuild_too(settings: Settings, tmp_p
     indexed(settings, tmp_path / "tree")
     with pytest.raises(FolderFullError):
         health.rebuild(Settings(settings.data, backend="none", index_max_megabytes=1), None, ignore_progress, never)
+
+
+# Mending what carries no risk
+
+
+def fixed(settings: Settings) -> list[tuple[str, str]]:
+    return [(entry.subject, entry.done) for entry in health.fix(settings, ignore_progress)]
+
+
+def test_a_fix_carries_to_chroma_what_waits_for_it_and_says_so(settings: Settings) -> None:
+    data = DataFolder(settings.data)
+    assert fixed(settings) == []
+    with data.owned(), Index.for_writing(data, "tree", settings.data.parent / "tree") as index:
+        ids, matrix = index.table.vectors(MINILM_NAME)
+        index.table.store_vectors(MINILM_NAME, ids[:3], matrix[:3])
+    waiting = finding(settings, "workspace tree")
+    assert (waiting.grade, waiting.fixable) == (Grade.WARNING, True)
+    assert fixed(settings) == [("workspace tree", "3 waiting entries brought to Chroma")]
+    assert finding(settings, "workspace tree").grade is Grade.OK
+    assert fixed(settings) == []
+
+
+@pytest.mark.parametrize("harm", ["deleted", "worn"])
+def test_a_fix_makes_a_lost_or_worn_chroma_again_and_leaves_the_table_as_it_is(settings: Settings, harm: str) -> None:
+    chroma = settings.data / "workspaces" / "tree" / "chroma"
+    before = held(settings)
+    if harm == "deleted":
+        shutil.rmtree(chroma)
+    else:  # what Chroma leaves of each collection that it deletes
+        for _ in range(2):
+            (chroma / str(uuid4())).mkdir()
+    found = finding(settings, "workspace tree")
+    assert (found.grade, found.fixable, "Chroma" in found.detail) == (Grade.WARNING, True, True)
+    ((subject, done),) = fixed(settings)
+    assert (subject, done.startswith("Chroma was made again from the table: ")) == ("workspace tree", True)
+    assert finding(settings, "workspace tree").grade is Grade.OK
+    assert held(settings) == before
+
+
+def test_a_fix_leaves_a_damaged_index_to_a_rebuild(settings: Settings) -> None:
+    spoil_format(settings)
+    ((subject, done),) = fixed(settings)
+    assert (subject, "repair --rebuild" in done) == ("workspace tree", True)
+    assert finding(settings, "workspace tree").grade is Grade.FAILED
+
+
+def test_an_index_from_the_future_is_told(settings: Settings) -> None:
+    before = replace(alone(settings), clock=lambda: 0.0)
+    (early,) = (one for one in health.examine(settings, before) if one.subject == "workspace tree")
+    assert (early.grade, "still to come" in early.detail) == (Grade.WARNING, True)
+
+
+def test_hooks_are_looked_for_where_git_looks_for_them(settings: Settings, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    assert finding(settings, "git hooks").detail == "no tree is in git"
+    (tree / ".git" / "hooks").mkdir(parents=True)
+    (tree / ".git" / "config").write_text("[core]\n\tbare = false\n", encoding="utf-8")
+    assert finding(settings, "git hooks").detail.startswith("none in 1 trees")
+    hooks = ("post-merge", "post-checkout", "post-rewrite", "post-commit")
+    for name in hooks[:2]:
+        (tree / ".git" / "hooks" / name).write_text("#!/bin/sh\ncodehub ...\n", encoding="utf-8")
+    found = finding(settings, "git hooks")
+    assert (found.grade, found.detail) == (Grade.WARNING, "tree lacks post-rewrite, post-commit")
+    (tree / ".git" / "config").write_text("[core]\n\thooksPath = .husky\n", encoding="utf-8")
+    (tree / ".husky").mkdir()
+    for name in hooks:
+        (tree / ".husky" / name).write_text("codehub", encoding="utf-8")
+    assert finding(settings, "git hooks").detail == "tree: installed in .husky (core.hooksPath)"

@@ -3,19 +3,23 @@
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from hub import background, health, indexing, shapes, wiring
+from hub.auth.model import ALL_WORKSPACES
 from hub.calibrating import unattended
 from hub.cli import DONE, FAILED, NOTHING
+from hub.cli.handing import done
 from hub.cli.output import print_json, print_notes, settings_of
-from hub.cli.progress import interruptible, shown
+from hub.cli.progress import shown
 from hub.config import Settings
-from hub.errors import HubError
-from hub.standing import Standing, standing, unlike
+from hub.jobs.model import JobKind, Task
+from hub.remote import find
+from hub.remote.reading import report_from
+from hub.standing import state_shape
 from indexer import history
-from indexer.errors import DataFolderError, IndexerError
+from indexer.errors import DataFolderError
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import IndexReport, Problem
 from indexer.pipeline import EmbedderSource
@@ -30,23 +34,16 @@ def index(options: argparse.Namespace) -> int:
         compiler_commands="none" if options.no_compiler else None,
         index_background=False if options.wait else None,
     )
-    with shown() as progress, interruptible() as cancelled:
-        report = indexing.index_tree(settings, options.path, options.workspace, progress, cancelled)
+    if settings.compiler_commands not in {"auto", "none"}:  # the server is in another folder than this command
+        named = Path(settings.compiler_commands).expanduser().absolute()
+        settings = replace(settings, compiler_commands=str(named))
+    arguments = {"tree": str(options.path.absolute())}
+    shape = done(settings, Task(JobKind.INDEX, options.workspace or ALL_WORKSPACES, arguments))
     if options.json:
-        print_json(shapes.report_shape(report))
+        print_json(shape)
     else:
-        _print_report(report)
-    _leave_the_rest(settings)
+        _print_report(report_from(shape))
     return DONE
-
-
-def _leave_the_rest(settings: Settings) -> None:
-    """What is indexed can be searched, so a process that does not begin is worth a line, not a failure."""
-    for begin in (*([background.start] if settings.index_background else ()), unattended.start):
-        try:
-            begin(settings)
-        except (HubError, IndexerError) as error:
-            print_notes((f"{error.message} {error.hint}",))
 
 
 def status(options: argparse.Namespace) -> int:
@@ -67,6 +64,7 @@ def status(options: argparse.Namespace) -> int:
                 "workspaces": entries,
                 "background": asdict(at_work) if at_work else None,
                 "calibrating": asdict(learning) if learning else None,
+                "server": _server(settings),
             }
         )
     elif not entries:
@@ -77,9 +75,16 @@ def status(options: argparse.Namespace) -> int:
         _print_background(at_work)
     if learning and not options.json:
         print(f"calibrating: {learning.note or _asking(learning)}")
+    if not options.json and (server := _server(settings)):
+        print(f"a server runs at {server['url']} (process {server['pid']})")
     if any("error" in entry for entry in entries):
         return FAILED
     return DONE if entries else NOTHING
+
+
+def _server(settings: Settings) -> shapes.Json | None:
+    remote = find(settings.data)
+    return None if remote is None else {"pid": remote.pid, "url": remote.url, "version": remote.version}
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -91,30 +96,47 @@ def doctor(options: argparse.Namespace) -> int:
         for entry in reasons if not options.json else ():
             print(f"{entry.path}: {entry.reason}")
         return DONE
-    findings = []
-    for finding in health.examine(settings):
-        findings.append(finding)
+    checklist = health.Checklist.TEAM if options.team else health.Checklist.SINGLE if options.single else None
+    around = health.Surroundings(settings, checklist=checklist)
+    with shown() as progress:
+        fixed = list(health.fix(settings, progress)) if options.fix else []
+    for mended in fixed if not options.json else ():
+        print(f"fixed    {mended.subject}: {mended.done}")
+    findings: list[health.Finding] = []
+    for finding in health.examine(settings, around):
         if not options.json:
-            print(f"{finding.grade.value:8} {finding.subject}: {finding.detail}")
-            if finding.hint and finding.grade is not health.Grade.OK:
-                print(f"{'':8} -> {finding.hint}")
+            _print_finding(finding, findings[-1].group if findings else None)
+        findings.append(finding)
+    grades = Counter(finding.grade for finding in findings)
     if options.json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
-    return FAILED if any(finding.grade is health.Grade.FAILED for finding in findings) else DONE
+        shape = {"findings": [asdict(finding) for finding in findings]}
+        print_json(shape | {"fixed": [asdict(mended) for mended in fixed]} if options.fix else shape)
+    else:
+        print(
+            f"{len(findings)} looked at, {grades[health.Grade.WARNING]} warnings, {grades[health.Grade.FAILED]} failed"
+        )
+    return FAILED if grades[health.Grade.FAILED] else DONE
+
+
+def _print_finding(finding: health.Finding, before: health.Group | None) -> None:
+    if finding.group is not before:
+        print(f"{finding.group}:")
+    print(f"{finding.grade.value:8} {finding.subject}: {finding.detail}")
+    if finding.hint and finding.grade is not health.Grade.OK:
+        print(f"{'':8} -> {finding.hint}")
 
 
 def repair(options: argparse.Namespace) -> int:
     settings = settings_of(options)
-    mend = health.rebuild if options.rebuild else health.repair
-    with shown() as progress, interruptible() as cancelled:
-        done = mend(settings, options.workspace, progress, cancelled)
+    arguments = {"rebuild": True} if options.rebuild else {}
+    shape = done(settings, Task(JobKind.REPAIR, options.workspace or ALL_WORKSPACES, arguments))
     if options.json:
-        print_json({"repairs": [asdict(entry) for entry in done]})
-    elif not done:
+        print_json(shape)
+    elif not shape["repairs"]:
         print("Nothing is indexed yet. Run `codehub index PATH`.")
-    for entry in done if not options.json else ():
-        print(f"{entry.workspace}: {entry.done}")
-    return DONE if done else NOTHING
+    for entry in shape["repairs"] if not options.json else ():
+        print(f"{entry['workspace']}: {entry['done']}")
+    return DONE if shape["repairs"] else NOTHING
 
 
 def _state(data: DataFolder, workspace: Workspace, sources: Sequence[EmbedderSource]) -> shapes.Json:
@@ -123,28 +145,13 @@ def _state(data: DataFolder, workspace: Workspace, sources: Sequence[EmbedderSou
     try:
         with Index.for_reading(data, workspace.name) as opened:
             entry |= {
-                "stamp": shapes.stamp_shape(opened.stamp()),
                 "head": history.head(workspace.root)[0],
-                "changed_files": len(opened.changed_since(opened.table.known_files())),
-                **asdict(opened.table.counts()),
+                **state_shape(data, opened, (source.name for source in sources)),
                 **_problems(opened.table.problems()),
-                "edges": {how.value: number for how, number in opened.facts.provenance().items()},
-                "compiler": asdict(opened.compiled.coverage()),
-                "waiting_for_vectors": max((opened.table.waiting(source.name) for source in sources), default=0),
-                "waiting_for_chroma": opened.table.outbox_depth(),
-                "bytes_on_disk": opened.bytes_on_disk(),
-                "calibration": _calibration(standing(data, opened)),
             }
     except DataFolderError as error:
         entry |= {"error": error.message, "hint": error.hint}
     return entry
-
-
-def _calibration(now: Standing | None) -> shapes.Json | None:
-    if now is None:
-        return None
-    shifted = [unlike(now.shifts)] if now.shifts else []
-    return {"calibrated_at": now.calibrated_at, "asked": now.asked, "stale": list(now.stale), "notes": shifted}
 
 
 def _problems(problems: Sequence[Problem]) -> shapes.Json:
@@ -176,6 +183,13 @@ def _print_report(report: IndexReport) -> None:
         print(f"  {report.waiting_for_vectors} chunks wait for a vector of an encoder; they can be searched already")
     if report.skipped:
         print(f"  {len(report.skipped)} files left out; `codehub doctor PATH` says why")
+    if report.redacted or report.redacted_commits:
+        print(
+            f"  {len(report.redacted)} secrets in files and {report.redacted_commits} in messages of commits were not"
+            " indexed"
+        )
+    for redacted in report.redacted[:_SHOWN_PROBLEMS]:
+        print(f"    {redacted.path}:{redacted.line}: {redacted.message}")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
         print(f"  {problem.path}:{problem.line}: {problem.message}")
     if len(report.problems) > _SHOWN_PROBLEMS:
@@ -225,6 +239,8 @@ def _print_status(entry: shapes.Json) -> None:
         print(f"  {entry['problem_lines']} lines of {entry['problem_files']} files could not be parsed whole")
         for worst in entry["worst_files"]:
             print(f"    {worst['lines']} of {worst['path']}")
+    if entry["redacted"]:
+        print(f"  {entry['redacted']} secrets of the tree and its history are not in the index")
     _print_calibration(entry["calibration"])
     for key, words in (
         ("changed_files", "files changed since"),
