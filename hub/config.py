@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 import platformdirs
@@ -244,10 +245,25 @@ def load(
     return _checked(values)
 
 
+def notify_socket(environment: Mapping[str, str] = os.environ) -> str:
+    """Where a service manager waits to be told that a server is ready (sd_notify(3)); "" where none does."""
+    return environment.get("NOTIFY_SOCKET", "")
+
+
 def changed(settings: Settings) -> tuple[str, ...]:
     """The fields that are not as they are without anybody's doing, in their order."""
     untouched = Settings(settings.data)
     return tuple(row.field for row in SETTINGS if getattr(settings, row.field) != getattr(untouched, row.field))
+
+
+def fingerprint(settings: Settings) -> str:
+    """The same for settings with which the same question gets the same answer. Tells none of them."""
+    other = ("server_", "webhooks_", "index_", "compiler_", "history_", "secrets_", "calibration_")  # not of answers
+    asked = {"data", "use_server", "ask_policy"}  # where, and what goes with each question
+    told = [
+        getattr(settings, row.field) for row in SETTINGS if not row.field.startswith(other) and row.field not in asked
+    ]
+    return blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
 def _checked(values: Mapping[str, object]) -> Settings:

@@ -5,7 +5,23 @@ from dataclasses import asdict
 from typing import Any
 
 from hub.impact import GROUPS, Impact, Reached
-from hub.model import Answer, Attempt, Citation, Confidence, Decision, Hit, Refusal, Understood
+from hub.model import (
+    Answer,
+    Attempt,
+    Citation,
+    Confidence,
+    Decision,
+    Event,
+    Found,
+    Hit,
+    Moved,
+    Part,
+    Piece,
+    Prefill,
+    Reading,
+    Refusal,
+    Understood,
+)
 from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult
 from indexer.index import FoundSymbols, Relative, Step, Told
 from indexer.model import Confirmation, Edge, IndexReport, Problem, Stamp, Symbol
@@ -318,6 +334,24 @@ def answer_shape(answer: Answer) -> Json:
     }
 
 
+def event_shape(event: Event) -> tuple[str, Json]:
+    """The name of what happens while a question is answered, and its content."""
+    match event:
+        case Piece(text):
+            return "piece", {"text": text}
+        case Prefill(read, total, cached):
+            return "prefill", {"read": read, "total": total, "cached": cached}
+        case Found(citations, confidence):
+            shown = [citation_shape(citation) for citation in citations]
+            return "found", {"citations": shown, "confidence": confidence_shape(confidence)}
+        case Reading(backend, model, prompt_tokens):
+            return "reading", {"backend": backend, "model": model, "prompt_tokens": prompt_tokens}
+        case Moved(attempt, to, gain, cost_s):
+            return "moved", {"attempt": attempt_shape(attempt), "to": to.value, "gain": gain, "cost_s": cost_s}
+        case Part(number, total, tokens, seconds):
+            return "part", {"number": number, "total": total, "tokens": tokens, "seconds": seconds}
+
+
 def _problem_shapes(problems: Iterable[Problem]) -> list[Json]:
     return [asdict(problem) for problem in problems]
 
@@ -350,5 +384,6 @@ def report_shape(report: IndexReport) -> Json:
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "seconds": {stage.stage: stage.seconds for stage in report.stages},
         "notes": list(report.notes),
+        "redacted": {"secrets": _problem_shapes(report.redacted), "in_commits": report.redacted_commits},
         "compiler": confirmation_shape(report.confirmation) if report.confirmation else None,
     }

@@ -1,24 +1,25 @@
 """Puts together what answers, as the settings say: index, embedder, language model. Nothing is loaded early."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub.analysis import Bounds, Summary
-from hub.asking import Analyst, Paces
+from hub.asking import Analyst, Paces, close
 from hub.asking.paces import Pace, in_process
 from hub.backends.evidence_only import EvidenceOnlyBackend
+from hub.choosing import choose_workspace as choose_workspace  # noqa: PLC0414 - those who wire find it here
 from hub.confidence import recent
 from hub.config import Settings
-from hub.errors import BackendError, BackendUnavailable, ModelFileError, SettingsError, SnapshotError, WorkspaceError
+from hub.errors import BackendError, BackendUnavailable, ModelFileError, SettingsError, SnapshotError
 from hub.fullload.loading import loader_of
 from hub.fullload.snapshots import Snapshots
 from hub.model import Backend, BackendInfo, Policy
 from hub.service import AskOptions, Service
-from indexer.index import DataFolder, Index, Workspace
+from indexer.index import DataFolder, Index
 from indexer.model import Embedder
 
 if TYPE_CHECKING:
@@ -28,7 +29,26 @@ if TYPE_CHECKING:
 
 
 def data_folder(settings: Settings) -> DataFolder:
-    return DataFolder(settings.data)
+    return DataFolder(settings.data, "" if settings.vectors == "embedded" else settings.vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Where a service has its models from. What several services use together is not theirs to ``end``."""
+
+    embedders: Callable[[], Iterable[Embedder]]
+    backend: Callable[[], Backend]
+    deep: Callable[[], Backend] | None  # who reads the whole code base, where that is another
+    end: Callable[[Backend], None] = close
+
+
+def models(settings: Settings) -> Models:
+    """Models of one service alone."""
+    return Models(
+        lambda: embedders(settings),
+        lambda: backend(settings),
+        (lambda: backend(deep_settings(settings))) if has_deep_backend(settings) else None,
+    )
 
 
 @contextmanager
@@ -36,23 +56,30 @@ def open_service(settings: Settings, workspace: str | None, folder: Path) -> Ite
     """A service over a workspace, reading beside whatever writes. Closes what it opened."""
     data = data_folder(settings)
     chosen = choose_workspace(data.workspaces(), workspace, folder)
-    loads = data.workspace_folder(chosen.name) / "full-loads"
-    service = Service(
-        Index.for_reading(data, chosen.name),
-        lambda: embedders(settings),
-        lambda: backend(settings),
-        _ask_options(settings),
-        loader=cache(lambda model: loader_of(loads, model, data.owned)),
-        snapshots=cache(lambda: _writable_snapshots(deep_settings(settings))),
-        deep=(lambda: backend(deep_settings(settings))) if has_deep_backend(settings) else None,
-        paces=Paces(settings.data, partial(_pace, settings)),
-        analyst=Analyst(_summarized, data.workspace_folder(chosen.name) / "analyses"),
-        note=partial(recent.note, data.workspace_folder(chosen.name)),
-    )
+    service = service_of(settings, Index.for_reading(data, chosen.name), models(settings))
     try:
         yield service
     finally:
         service.close()
+
+
+def service_of(settings: Settings, index: Index, made: Models) -> Service:
+    """A service over an open index, which it closes."""
+    data = data_folder(settings)
+    folder = data.workspace_folder(index.workspace)
+    return Service(
+        index,
+        made.embedders,
+        made.backend,
+        _ask_options(settings),
+        loader=cache(lambda model: loader_of(folder / "full-loads", model, data.owned)),
+        snapshots=cache(lambda: _writable_snapshots(deep_settings(settings))),
+        deep=made.deep,
+        paces=Paces(settings.data, partial(_pace, settings)),
+        analyst=Analyst(_summarized, folder / "analyses"),
+        note=partial(recent.note, folder),
+        end=made.end,
+    )
 
 
 def _ask_options(settings: Settings) -> AskOptions:
@@ -111,22 +138,6 @@ def _summarized(notes: Sequence[str], summary: Summary) -> str:
     from hub.llama import summarize_tree  # noqa: PLC0415 - seconds that only those should wait whose notes are there
 
     return summarize_tree(notes, summary)
-
-
-def choose_workspace(workspaces: list[Workspace], name: str | None, folder: Path) -> Workspace:
-    """The named one; else the one whose tree holds the folder, innermost first; else the one last indexed."""
-    if not workspaces:
-        raise WorkspaceError("Nothing is indexed yet.", "Run `codehub index PATH` first.")
-    if name is not None:
-        for workspace in workspaces:
-            if workspace.name == name:
-                return workspace
-        raise WorkspaceError(f"There is no workspace {name!r}.", f"There are: {', '.join(w.name for w in workspaces)}.")
-    here = folder.resolve()
-    around = [workspace for workspace in workspaces if here.is_relative_to(workspace.root)]
-    if around:
-        return max(around, key=lambda workspace: (len(workspace.root.parts), workspace.name))
-    return max(workspaces, key=lambda workspace: (workspace.used_ns, workspace.name))
 
 
 def embedders(settings: Settings) -> Iterator[Embedder]:

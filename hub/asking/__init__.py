@@ -1,7 +1,7 @@
 """A question's way through the tiers, for one workspace: the models behind it, what each tier takes, and the run."""
 
 from hub.asking.costs import WIDE_TOKENS, AskOptions
-from hub.asking.engines import Engines, Sources
+from hub.asking.engines import Engines, Sources, close
 from hub.asking.looking import Looking
 from hub.asking.paces import Pace, Paces
 from hub.asking.running import Asking, Note, notes_on_age
@@ -19,5 +19,6 @@ __all__ = [
     "Paces",
     "Sources",
     "Tiers",
+    "close",
     "notes_on_age",
 ]

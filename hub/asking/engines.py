@@ -21,18 +21,25 @@ FULL_KEEP_ALIVE_S = 3600.0
 RESTORED_BYTES_S = 1e9
 
 
+def close(backend: Backend) -> None:
+    """Ends a model that nobody else uses."""
+    backend.close()
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where the models of a workspace come from.
 
     ``loader`` has the full loads of a model by its name; without it tier "full" is refused. ``snapshots`` has what
-    models have read of them, ``deep`` is the model that reads them where it is not that of the other tiers.
+    models have read of them, ``deep`` is the model that reads them where it is not that of the other tiers. ``end``
+    is what becomes of a model when its workspace is closed: one that others use goes on.
     """
 
     backend: Callable[[], Backend]
     loader: Callable[[str], Loader] | None = None
     snapshots: Callable[[], Snapshots | None] = lambda: None
     deep: Callable[[], Backend] | None = None
+    end: Callable[[Backend], None] = close
 
 
 class Engines:
@@ -51,7 +58,7 @@ class Engines:
         """Ends what was made."""
         for backend in (self._backend, self._deep):
             if backend:
-                backend.close()
+                self._sources.end(backend)
 
     def writer(self) -> Backend:
         """Who answers from evidence."""

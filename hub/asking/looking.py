@@ -12,7 +12,7 @@ from hub.confidence.reasons import judge
 from hub.confidence.shipped import SHIPPED
 from hub.confidence.stored import stored_heads
 from hub.model import Confidence, Policy, Prompt, Tier
-from hub.retrieval import GLOBAL, Retrieval, retrieve, understand
+from hub.retrieval import GLOBAL, Filters, Retrieval, retrieve, stored_weights, understand
 from indexer.errors import EmbedderError
 from indexer.index import Index
 from indexer.model import Embedder
@@ -35,11 +35,18 @@ class Looking:
         self._weights = None if adapt else GLOBAL
         self._given = heads
 
-    def look(self, text: str, limit: int) -> Retrieval:
+    def look(self, text: str, limit: int, filters: Filters | None = None) -> Retrieval:
         """The best ``limit`` hits of a question. An embedder that cannot be had costs its arm and leaves a note."""
         embedders, notes = self.embedders()
-        retrieval = retrieve(self._index, understand(text), embedders, limit, self._weights)
+        with self._index.moment():
+            retrieval = retrieve(self._index, understand(text), embedders, limit, self._weights, filters)
         return replace(retrieval, notes=(*notes, *retrieval.notes))
+
+    def version(self) -> tuple[object, ...]:
+        """Equal for two searches of one process only while equal questions have equal answers, heads left aside."""
+        usable, _ = self.embedders()
+        fitted = None if self._weights else stored_weights(self._index)
+        return (*self._index.state(), tuple(embedder.name for embedder in usable), fitted)
 
     def confidence(
         self,
@@ -53,7 +60,7 @@ class Looking:
         first hits do.
         """
         features = observe(self._index, retrieval, prompt, budget)
-        confidence = judge(retrieval, features, self.heads, tier, self._index.text.stems)
+        confidence = judge(retrieval, features, self.heads, tier, self._index.text.stem_set)
         certificate = self._certificate(retrieval, budget, policy)
         return replace(confidence, guarantee=guarantee(certificate, confidence.value)) if certificate else confidence
 

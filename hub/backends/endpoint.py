@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from hub.backends.interrupting import breakable
 from hub.errors import (
     BackendBusy,
     BackendError,
@@ -169,7 +170,10 @@ class Endpoint:
         import httpx  # noqa: PLC0415 - see the constructor
 
         timeout = httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S, write=max(timeout_s, REQUEST_TIMEOUT_S))
-        with self._client.stream(method, path, json=body, timeout=timeout) as response:
+        with (
+            breakable() as extensions,
+            self._client.stream(method, path, json=body, timeout=timeout, extensions={**extensions}) as response,
+        ):
             if response.headers.get("content-encoding", "identity") != "identity":
                 raise BrokenStream(
                     f"The server at {self.url} sent a packed answer, which was not asked for.",

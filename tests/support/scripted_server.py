@@ -211,6 +211,7 @@ class ScriptedServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # connections that come at once; one that finds no room is tried again after a second
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away are part of the tests; anything else is told on stderr."""

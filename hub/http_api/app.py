@@ -1,0 +1,96 @@
+"""The application: all routes behind the doors, and the document that describes them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from hub.http_api import (
+    access,
+    administration,
+    asking,
+    errors,
+    guards,
+    hooks,
+    logs,
+    metrics,
+    openai,
+    overview,
+    pages,
+    reading,
+    working,
+)
+from hub.http_api.state import State
+
+SWEEP_S = 60.0  # between two looks for services that nobody uses any more
+
+_TAGS = (
+    ("reading", "What the tables know: search, symbols, relations, sources."),
+    ("asking", "Questions answered with citations, or declined."),
+    ("overview", "Who asks, what there is, how fresh it is."),
+    ("jobs", "Long work: indexing, repair, calibration, backups."),
+    ("access", "Sessions of browsers."),
+    ("administration", "Keys, approvals, the record of what was done."),
+    ("hooks", "What git and its hosts tell."),
+    ("openai", "The interface of OpenAI's API, a model for each workspace."),
+    ("health", "For whoever keeps the server running; needs no key."),
+)
+
+
+def create_app(state: State) -> FastAPI:
+    """All routes of a server. Its documentation page is off, since FastAPI's loads scripts from elsewhere."""
+
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(_sweep(state))
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+
+    app = FastAPI(
+        title="codehub",
+        summary="Search C++ code, look symbols up, and ask questions that are answered with citations.",
+        description="Every request needs a key as `Authorization: Bearer chub_...`. Every error is one JSON object "
+        "with `error`, a sentence, and `hint`, the way out. Beside what each path names, all of them may answer "
+        "408 (sent too slowly), 413, 414 and 431 (too much was sent) and 421 (called by a name that is not its own).",
+        version="1",
+        openapi_tags=[{"name": name, "description": text} for name, text in _TAGS],
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=logs.TELEMETRY,
+        lifespan=running,
+    )
+    app.state.hub = state
+    errors.install(app)
+    for module in (reading, asking, overview, working, access, administration, hooks, openai, metrics, pages):
+        app.include_router(module.router)
+    app.include_router(overview.health)
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = describe()
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"key": []}]
+        for route in overview.health.routes:
+            for operation in document["paths"][getattr(route, "path", "")].values():
+                operation["security"] = []
+        return document
+
+    app.openapi = described  # type: ignore[method-assign] # as FastAPI's documentation has it
+    return app
+
+
+def application(state: State) -> ASGIApp:
+    """The routes behind the doors, with a line of the log for each request."""
+    return logs.watched(guards.guarded(logs.traced(create_app(state)), state), state.metrics)
+
+
+async def _sweep(state: State) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        await state.look(state.workspaces.sweep)
