@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DATA := .demo
 QUESTION := When is a memtable written to a level-0 table, and who decides it?
 
-.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-confidence bench-commits bench-answers bench-recall facts format clean
+.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-confidence bench-commits bench-answers bench-recall bench-server facts format clean
 
 # The stamp makes pip run once, and again whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -69,6 +69,9 @@ bench-recall: install
 
 bench-answers: install
 	$(BIN)/python benchmarks/answer_checks.py $(TREES)
+
+bench-server: install
+	$(BIN)/python benchmarks/server.py $(TREES)
 
 facts: install
 	$(BIN)/python benchmarks/cpp_facts.py

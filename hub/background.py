@@ -178,7 +178,8 @@ def _lives(pid: int) -> bool:
 def settings_from(text: str) -> Settings:
     """Settings as ``begin`` hands them over."""
     told: dict[str, Any] = json.loads(text)
-    return Settings(**{**told, "data": Path(told["data"]), "index_exclude": tuple(told["index_exclude"])})
+    lists = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+    return Settings(**{**told, **lists, "data": Path(told["data"])})
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from indexer.files import FileRules, check_root, language_of, scan
 from indexer.index import DataFolder, Index
 from indexer.model import Embedder, Language, Span, SymbolKind
 from indexer.pipeline import Progress, refresh
+from indexer.secrets import redact
 
 SEED = 0  # of which functions and halves are chosen: fitting and measuring must choose the same
 DEPTH = 10  # hits that count
@@ -273,6 +274,15 @@ def judged(
         yield label, gather(index, understand(label.question), embedders)
 
 
+def telling(
+    found: Iterable[tuple[Label, Candidates]], labels: Sequence[Label], progress: Progress
+) -> Iterator[tuple[Label, Candidates]]:
+    """What was found, and at each label how many are done."""
+    for done, pair in enumerate(found, 1):
+        progress("ask", done, len(labels))
+        yield pair
+
+
 def measure(
     found: Iterable[tuple[Label, Candidates]], weights: Mapping[str, Weights] = ONLY_SHIPPED, seed: int = SEED
 ) -> tuple[Figure, ...]:
@@ -485,12 +495,12 @@ def _hide(
 
 
 def text_of(file: Path) -> str | None:
-    """The text of a file, to be written back as it was; None for what cannot be read or is no text."""
+    """The text of a file without its secrets, to be written back; None for what cannot be read or is no text."""
     try:
         content = file.read_bytes()
     except OSError:
         return None
-    return None if b"\0" in content else content.decode("utf-8", "surrogateescape")
+    return None if b"\0" in content else redact(content.decode("utf-8", "surrogateescape"))[0]
 
 
 def _labels_of_commits(root: Path, revision: str, before: Iterable[str], index: Index) -> list[Label]:

@@ -122,7 +122,13 @@ def index_options(settings: Settings, root: Path) -> Options:
 
 
 def file_rules(settings: Settings) -> FileRules:
-    return FileRules(settings.index_max_file_kilobytes << 10, settings.index_generated, settings.index_exclude)
+    return FileRules(
+        settings.index_max_file_kilobytes << 10,
+        settings.index_generated,
+        settings.index_exclude,
+        settings.secrets_redact,
+        settings.secrets_allow,
+    )
 
 
 def name_for(root: Path, workspaces: list[Workspace]) -> str:

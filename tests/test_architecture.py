@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A module imports from its own layer's left only; names in one entry are peers and do not meet.
 LAYERS = {
     "indexer": [
-        ["errors", "model", "words", "processes"],
+        ["errors", "model", "words", "processes", "secrets", "sharing"],
         ["files", "history", "cpp", "documents"],
         ["chunking", "rows", "embedding", "static_embedding", "vectors", "linking"],
         ["symbol_table"],
@@ -23,7 +23,7 @@ LAYERS = {
     ],
     "hub": [
         ["errors", "model"],
-        ["config", "retrieval", "prompting", "capacity", "claims", "auth"],
+        ["config", "choosing", "retrieval", "prompting", "capacity", "claims", "auth"],
         ["confidence", "refusal", "evidence", "grounding", "tables", "impact", "backends", "labels"],
         ["answering", "fullload", "measuring", "monitoring", "ladder"],
         ["analysis"],
@@ -43,7 +43,10 @@ LAYERS = {
     "agents": [],
 }
 PACKAGES = ["indexer", "hub", "agents"]
-DOORS = {"hub": {"model", "errors", "index", "pipeline", "processes"}, "agents": {"model", "errors", "service"}}
+DOORS = {
+    "hub": {"model", "errors", "index", "pipeline", "processes", "secrets"},
+    "agents": {"model", "errors", "service"},
+}
 # These put parts together and see more.
 WIRING = {
     "hub.wiring",
@@ -61,7 +64,7 @@ WIRING = {
 OWNERS = {
     "tree_sitter": "indexer.cpp",
     "tree_sitter_cpp": "indexer.cpp",
-    "apsw": "indexer.symbol_table hub.auth hub.jobs hub.backup",
+    "apsw": "indexer.symbol_table hub.auth hub.backup",
     "clang": "indexer.compiler",
     "sqlite3": "nobody",
     "chromadb": "indexer.vectors",
@@ -84,20 +87,22 @@ OWNERS = {
     "starlette": "hub.http_api",
     "uvicorn": "hub.http_api",
     "pydantic": "hub.http_api",
-    "limits": "hub.http_api",
+    "limits": "nobody",  # its counts in memory follow the wall clock, and keep every caller
     "prometheus_client": "hub.http_api",
     "jinja2": "hub.web",
-    "pygments": "hub.web",
+    "markupsafe": "hub.web",
+    "pygments": "nobody",  # its lexers take quadratic time on hostile text
 }
 # Reading the environment is the settings' business; two libraries leave no other way.
 ENVIRONMENT = {
     "hub.config",
     "indexer.history",  # git needs PATH and HOME
     "hub.backends.embedded",  # OpenMP reads its waiting policy from there
+    "hub.cli",  # OpenBLAS reads how many threads it may use from there
 }
 SLOW = {
     *("matplotlib", "chromadb", "onnxruntime", "tokenizers", "llama_index", "ollama", "xllamacpp", "rich", "httpx"),
-    *("fastapi", "starlette", "uvicorn", "pydantic", "limits", "prometheus_client", "jinja2", "pygments"),
+    *("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "jinja2", "pygments"),
 }
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -27,7 +28,13 @@ _HOMES = {
     "monitor": "monitoring",
     "measure-context": "measuring",
     "warm": "warming",
+    "jobs": "jobs",
+    **dict.fromkeys(("backup", "restore"), "backups"),
+    "serve": "serving",
+    "open": "opening",
+    **dict.fromkeys(("keys", "audit", "approve"), "keys"),
 }
+_EXACT = frozenset({"export", "monitor", "plan", "serve"})  # JSON, pictures with colours, and lines that are waited for
 DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 
 
@@ -38,11 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What a terminal cannot show, or a shell handed over as bytes that are no text, is spelt out.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if options.command == "serve":
+        # Read when numpy is imported. Searches side by side are the parallel work of a server: with OpenBLAS' own
+        # threads the scan of 25,000 vectors takes 16 ms on a busy machine of 2 cores, without them 2 ms.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # Imported here, because --help and a misspelt option need nothing, and looking up needs no parser.
         commands = import_module(f"hub.cli.{_HOMES.get(options.command, 'lookups')}")
         run: Callable[[argparse.Namespace], int] = getattr(commands, options.command.replace("-", "_"))
-        code = run(options)
+        with _shown_to(options):
+            code = run(options)
         sys.stdout.flush()  # here, where a reader that has left is noticed
     except Cancelled as error:
         _report(options, error.message, error.hint)
@@ -60,11 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _shown_to(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """People are shown what is covert in the text of a tree; programs get it exactly, and pictures draw themselves."""
+    if getattr(options, "json", False) or options.command in _EXACT:
+        return nullcontext()
+    from hub.cli.terminal import visibly  # noqa: PLC0415 - --help needs nothing
+
+    return visibly()
+
+
 def _report(options: argparse.Namespace, message: str, hint: str) -> None:
     if options.json:
         print(json.dumps({"error": message, "hint": hint}))
     else:
-        print(f"codehub: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
+        from hub.prompting import visible  # noqa: PLC0415 - as above
+
+        print(visible(f"codehub: {message}" + (f"\n  {hint}" if hint else "")), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
         "--explain", action="store_true", help="show how the question is read and what scores are made of"
     )
     search.add_argument("--files", action="store_true", help="rank whole files instead of places in them")
+    search.add_argument(
+        "--path", action="append", metavar="GLOB", help="in these files only: a path, a folder or a pattern; repeatable"
+    )
+    search.add_argument(
+        "--kind", action="append", metavar="KIND", help="what shows one of these only: function, class, ...; repeatable"
+    )
 
     _add_lookups(command)
 
@@ -124,6 +153,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=("jsonl",), default="jsonl")
     doctor = command("doctor", "check the installation; with PATH, say which files of a tree are left out and why")
     doctor.add_argument("path", nargs="?", type=Path)
+    doctor.add_argument("--fix", action="store_true", help="mend what can be mended without a risk, and look again")
+    lists = doctor.add_mutually_exclusive_group()
+    lists.add_argument("--single", action="store_true", help="all that a single user's installation needs, and no more")
+    lists.add_argument("--team", action="store_true", help="all that a team's server needs, and no more")
     _add_evaluate(command)
     command("tune", "fit the ranking of search to your tree, where that finds more of what it can be asked")
     _add_calibrate(command)
@@ -134,12 +167,23 @@ def _parser() -> argparse.ArgumentParser:
     extend.add_argument(
         "--output", type=Path, metavar="FILE", help="the copy (default: beside it, named by its context)"
     )
-    _add_profile(command)
-    _add_measure_context(command)
-    _add_warm(command)
-    _add_monitor(command)
+    for add in (
+        _add_profile,
+        _add_measure_context,
+        _add_warm,
+        _add_monitor,
+        _add_serve,
+        _add_keys,
+        _add_backup,
+        _add_jobs,
+    ):
+        add(command)
     repair = command("repair", "bring the vector index in line with the tables")
     repair.add_argument("--rebuild", action="store_true", help="delete the index and make it again from the tree")
+    for served in "index search ask tune calibrate warm repair".split():
+        commands.choices[served].add_argument(
+            "--no-server", action="store_true", help="do it here, even where a server runs on the data folder"
+        )
     return parser
 
 
@@ -281,6 +325,92 @@ def _add_monitor(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     monitor.add_argument("--pid", type=_positive, action="append", metavar="N", help="a process to watch")
 
 
+def _add_serve(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    serve = command("serve", "serve all workspaces over HTTP, to browsers, programs and other commands")
+    serve.add_argument("--host", metavar="ADDRESS", help="to listen at (default: 127.0.0.1)")
+    serve.add_argument("--port", type=_port, metavar="N", help="0 takes any free one (default: 8642)")
+    serve.add_argument(
+        "--allow-plain", action="store_true", help="listen beyond this machine without TLS: another program does it"
+    )
+    serve.add_argument("--workers", type=_positive, default=1, metavar="N", help="1: one process owns a data folder")
+    opening = command("open", "print a link that lets a browser into the running server, once")
+    opening.add_argument("--browser", action="store_true", help="open the browser with it instead")
+
+
+def _add_backup(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    backup = command(
+        "backup", "copy indexes, keys and settings into one file, while others read and write, and check it"
+    )
+    backup.add_argument(
+        "target",
+        nargs="?",
+        type=Path,
+        metavar="PLACE",
+        help="a file, or a folder (default: backups, in the data folder)",
+    )
+    backup.add_argument("--keep", type=_positive, metavar="N", help="delete all but the newest N of the folder")
+    restore = command("restore", "make a data folder out of a backup; nothing is overwritten")
+    restore.add_argument("archive", type=Path, metavar="FILE", help="what codehub backup wrote")
+
+
+def _add_jobs(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    jobs = command("jobs", "show what the server works at, stop it, or go on with it")
+    jobs.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "show", "cancel", "resume", "follow"),
+        default="list",
+        metavar="ACTION",
+        help="list, show, cancel, resume or follow (default: list)",
+    )
+    jobs.add_argument("id", nargs="?", default="", metavar="ID", help="or the beginning of it (default: the last one)")
+
+
+def _add_keys(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """The commands about who may do what."""
+    again = argparse.ArgumentParser(add_help=False)  # the options of all may stand behind the action, too
+    again.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    again.add_argument("--data", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    keys = command("keys", "make, list, revoke and rotate the keys that the server takes")
+    actions = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make one; its text is shown this once", parents=[again])
+    create.add_argument("--owner", required=True, metavar="NAME", help="a name for people")
+    create.add_argument(
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="read, ingest, knowledge, execute, approve or admin; may be repeated (default: read)",
+    )
+    create.add_argument(
+        *("--workspace", "-w"),
+        dest="grants",
+        action="append",
+        metavar="NAME[:SCOPE,SCOPE]",
+        help="where; may be repeated (default: everywhere)",
+    )
+    create.add_argument("--expires", metavar="WHEN", help="such as 90d, 12h or 2030-01-31 (default: never)")
+    actions.add_parser("list", help="show all, without their secrets", parents=[again])
+    actions.add_parser("revoke", help="end one, at once and for good", parents=[again]).add_argument(
+        "key", metavar="ID"
+    )
+    rotate = actions.add_parser("rotate", help="replace one by a new one that may do the same", parents=[again])
+    rotate.add_argument("key", metavar="ID")
+    rotate.add_argument(
+        "--grace", default="0s", metavar="TIME", help="that the old one goes on, such as 1h (default: 0s)"
+    )
+
+    audit = command("audit", "show what was done and refused, or verify that the record is whole")
+    actions = audit.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = actions.add_parser("show", help="the entries, newest first", parents=[again])
+    show.add_argument("--limit", "-n", type=_positive, default=50, metavar="N", help="entries to show (default: 50)")
+    show.add_argument("--before", type=_positive, metavar="N", help="those below this number only")
+    actions.add_parser("verify", help="exit code 2 where it is not as it was written", parents=[again])
+
+    approve = command("approve", "let what waits for an approval pass once; without ID, show what waits")
+    approve.add_argument("id", nargs="?", metavar="ID")
+    approve.add_argument("--deny", action="store_true", help="deny it instead")
+
+
 def _add_lookups(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """The commands that the tables answer alone."""
     symbol = command("symbol", "show where a symbol is defined and declared")
@@ -376,6 +506,12 @@ def _share(text: str) -> float:
     if not 0.01 <= share <= 0.5:
         raise argparse.ArgumentTypeError(f"{text!r} is no share from 0.01 to 0.5")
     return share
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -7,22 +7,22 @@ import argparse
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hub import config
 from hub.capacity import advice, architecture, calibration, catalogue, gguf, machine
-from hub.capacity.advice import Note, duration, missing, rate, tokens
+from hub.capacity.advice import Note, duration, rate, tokens
 from hub.capacity.model import Calibration, DeviceMemory, KvType, Machine, ModelShape, Placement
 from hub.capacity.planning import LOSS, Plan, Row, Task, UsersAt, Wish, best_of, fast_enough, survey
 from hub.capacity.planning import plan as planned
 from hub.capacity.rules import Rule, rules
-from hub.capacity.speed import Decoding, Prefilling, Term
+from hub.capacity.shapes import plan_shape, profile_of, survey_shape
+from hub.capacity.speed import Term
 from hub.cli import DONE, NOTHING, plotting
 from hub.cli.output import print_json, settings_of
 from hub.errors import BackendError, HubError
-from hub.shapes import Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,7 +66,7 @@ def plan(options: argparse.Namespace) -> int:
     if options.plot is not None:
         plotting.draw(options.plot, made)
     if options.json:
-        print_json(_json(made, compared))
+        print_json(plan_shape(made, compared))
     else:
         _print(made, compared, options)
     return DONE if made.recommended else NOTHING
@@ -114,7 +114,7 @@ def _print(made: Plan, compared: Sequence[Rule], options: argparse.Namespace) ->
         console.print(_rules_table(compared))
     if row:
         console.print("\nTo run it so, in codehub.toml (codehub profile says what else an engine needs):\n[profile]")
-        for key, value in _profile(shape, row).items():
+        for key, value in profile_of(shape, row).items():
             console.print(f"{key} = {json.dumps(value)}")
         console.print()
     _print_lines(console, [_ASSUMED])
@@ -295,7 +295,7 @@ def _rules_table(compared: Sequence[Rule]) -> "Table":
 
 def _print_survey(options: argparse.Namespace, plans: Sequence[Plan]) -> int:
     if options.json:
-        print_json({"machine": asdict(plans[0].machine), "models": [_json(made, (), rows=False) for made in plans]})
+        print_json(survey_shape(plans))
     else:
         console = _console()
         _print_machine(console, plans[0].machine)
@@ -326,97 +326,3 @@ def _print_survey(options: argparse.Namespace, plans: Sequence[Plan]) -> int:
 
 def _gib(size: float) -> str:
     return f"{size / _GIB:,.1f}" if size < 100 * _GIB else f"{size / _GIB:,.0f}"
-
-
-def _json(made: Plan, compared: Sequence[Rule], *, rows: bool = True) -> Json:
-    shape = made.shape
-    said: Json = {
-        "model": {
-            "name": shape.name,
-            "architecture": shape.architecture,
-            "quantization": shape.quantization,
-            "source": shape.source,
-            "parameters": shape.parameters,
-            "weight_bytes": shape.weight_bytes,
-            "layers": len(shape.layers),
-            "trained_context": shape.trained_context,
-            "original_context": shape.original_context,
-            "window": shape.window,
-            "experts": shape.experts,
-            "experts_used": shape.experts_used,
-            "notes": list(shape.notes),
-        },
-        "recommended": _row_json(made.recommended) if made.recommended else None,
-        "profile": _profile(shape, made.recommended) if made.recommended else None,
-        "reasons": [asdict(note) for note in advice.reasons(made)],
-        "cautions": [asdict(note) for note in advice.cautions(made)],
-        "users": [asdict(at) for at in made.users],
-    }
-    if rows:
-        said |= {
-            "machine": asdict(made.machine),
-            "wish": asdict(made.wish),
-            "calibration": asdict(made.calibration),
-            "room": {"card": made.card_room, "host": made.host_room},
-            "rows": [_row_json(row) for row in made.rows],
-            "rules": [asdict(rule) | {"off": rule.off} for rule in compared],
-        }
-    return said
-
-
-def _profile(shape: ModelShape, row: Row) -> dict[str, str | int | float]:
-    """The settings that load the model as the row says, by their keys in the file."""
-    load = row.load
-    made: dict[str, str | int | float] = {
-        "context": row.context,
-        "k_type": str(load.k_type),
-        "v_type": str(load.v_type),
-        "flash_attention": "on",
-        "prefill_chunk": load.batch,
-        "parallel": load.parallel,
-    }
-    if load.placement is Placement.KV_IN_RAM:
-        made["kv_placement"] = "ram"
-    if load.placement is Placement.LAYERS_ON_CPU and load.gpu_layers is not None:
-        made["gpu_layers"] = load.gpu_layers
-    if load.placement is Placement.CPU:
-        made["gpu_layers"] = 0
-    if load.placement is Placement.EXPERTS_IN_RAM:
-        made["ram_experts"] = str(load.ram_experts)
-    if row.beyond_training:
-        made["yarn_factor"] = round(row.context / (shape.original_context or shape.trained_context), 4)
-    return made
-
-
-def _row_json(row: Row) -> Json:
-    load = row.load
-    return {
-        "context": row.context,
-        "users": load.parallel,
-        "k_type": load.k_type,
-        "v_type": load.v_type,
-        "placement": load.placement,
-        "gpu_layers": load.gpu_layers,
-        "ram_experts": load.ram_experts,
-        "batch": load.batch,
-        "fits": row.fits,
-        "missing": {"card": row.card_short, "host": row.host_short, "text": missing(row)},
-        "beyond_training": row.beyond_training,
-        "memory": {
-            where: asdict(device) | {"total": device.total}
-            for where, device in (("card", row.need.gpu), ("host", row.need.host))
-        },
-        "decode_full": _speed_json(row.decode),
-        "decode_empty": _speed_json(row.decode_start),
-        "prefill_cold": _speed_json(row.cold),
-        "prefill_warm": _speed_json(row.warm),
-    }
-
-
-def _speed_json(speed: Decoding | Prefilling) -> Json:
-    return {
-        "tokens_s": speed.tokens_s,
-        "seconds": speed.seconds,
-        "limit": speed.limit,
-        "terms": [asdict(term) for term in speed.terms],
-    }

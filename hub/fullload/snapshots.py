@@ -75,7 +75,8 @@ class Snapshots:
         self.quota = quota
         self._free = free or (lambda path: shutil.disk_usage(path).free)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # maybe the data folder itself
+            folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise SnapshotError(
                 f"The folder of saved prefixes {folder} cannot be made: {error.strerror}.",
