@@ -196,34 +196,35 @@ class Service:
 
     def search(self, text: str, limit: int, filters: Filters | None = None) -> SearchResult:
         """The best hits with the confidence that they answer the text, among what the filters let through."""
-        version = self._looking.version()
-        known = self._index.shared("searches", version, _Searches)
-        filters = filters or None  # one that lets everything through is none
+        with self._index.moment():
+            found = self._kept_or_found(text, limit, filters or None)  # one that lets everything through is none
+            notes = (*found.notes, *notes_on_age(self._index, (hit.chunk.span.path for hit in found.hits)))
+            return SearchResult(
+                text,
+                self._index.workspace,
+                self._index.stamp(),
+                found.confidence,
+                found.hits,
+                notes,
+                found.files,
+                found.understood,
+            )
+
+    def _kept_or_found(self, text: str, limit: int, filters: Filters | None) -> "_Found":
+        known = self._index.shared("searches", self._looking.version(), _Searches)
         key = (text, limit, filters)
         found = known.get(key)
         if found is None or found.heads != self._looking.heads:
             found = self._found(text, limit, filters)
-            # What went without an arm may have it the next time, and what was written meanwhile is of another version.
-            small = len(text) <= _LONGEST_KEPT and limit <= _MOST_KEPT_HITS
-            if small and not found.notes and version == self._looking.version():
+            # What went without an arm may have it the next time.
+            if len(text) <= _LONGEST_KEPT and limit <= _MOST_KEPT_HITS and not found.notes:
                 known.put(key, found)
-        notes = (*found.notes, *notes_on_age(self._index, (hit.chunk.span.path for hit in found.hits)))
-        return SearchResult(
-            text,
-            self._index.workspace,
-            self._index.stamp(),
-            found.confidence,
-            found.hits,
-            notes,
-            found.files,
-            found.understood,
-        )
+        return found
 
     def _found(self, text: str, limit: int, filters: Filters | None) -> "_Found":
-        with self._index.moment():
-            retrieval = self._looking.look(text, max(limit, JUDGED_HITS), filters)
-            first = replace(retrieval, hits=retrieval.hits[:JUDGED_HITS])
-            confidence = self._looking.confidence(first, None, SEARCH_TOKENS)
+        retrieval = self._looking.look(text, max(limit, JUDGED_HITS), filters)
+        first = replace(retrieval, hits=retrieval.hits[:JUDGED_HITS])
+        confidence = self._looking.confidence(first, None, SEARCH_TOKENS)
         return _Found(
             self._looking.heads,
             confidence,

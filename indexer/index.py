@@ -389,13 +389,15 @@ class Index:
     def changed_since(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths whose file no longer has the size and time at which it was indexed."""
         changed = []
-        for path in sorted(set(paths)):
+        asked = sorted(set(paths))
+        files = self.table.files_known(asked)
+        for path in asked:
             try:
                 status = (self.root / path).stat()
             except OSError:
                 changed.append(path)
                 continue
-            known = self.table.known_file(path)
+            known = files.get(path)
             if known is None or (status.st_size, status.st_mtime_ns) != (known.size, known.mtime_ns):
                 changed.append(path)
         return changed

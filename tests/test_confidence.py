@@ -1,5 +1,6 @@
 """Confidence: what is declined, what is exact, what its features are, and that heads keep their signs."""
 
+import re
 from collections.abc import Iterator
 from math import log2
 
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 
 from hub.confidence import DECLINE_BELOW, SHIPPED, Head, Heads, breadth_of, judge, observe, search_observed
 from hub.confidence.certifying import Certificate
+from hub.confidence.features import names_called
 from hub.confidence.fitting import EVIDENCE_SIGNS, GAIN_SIGNS, JUDGED, Labelled, fit
 from hub.confidence.heads import BUDGET, BUDGET_SCALE, MIDDLE_BUDGET, budget_of
+from hub.confidence.observing import stems_of
 from hub.confidence.recalibration import Calibration, probability
 from hub.evidence.pieces import pieces
 from hub.model import Breadth, Confidence, Prompt, Tier
@@ -145,6 +148,20 @@ def test_a_called_name_that_says_what_is_asked_and_stands_nowhere_is_told(index:
     assert known["called and known"] > known["called and unknown"]
     read = known["known over unknown"]
     assert read == pytest.approx(known["called and known"] - known["called and unknown"], abs=1e-3)
+
+
+@given(st.text("aZ_9\u00e9\u00b2 \n\t(x\u2003", max_size=40), st.integers(0, 90))
+def test_names_read_from_their_ends_are_those_read_from_their_beginnings(text: str, more: int) -> None:
+    whole = f"{text}{'a' * more}( {text}"
+    assert names_called(whole)[::-1] == re.findall(r"\b([A-Za-z_]\w{3,80})\s{0,2}\(", whole)
+
+
+def test_remembered_stems_are_those_of_text_search(index: Index) -> None:
+    texts = [text for hit in found(index, "evict the oldest").hits for text in (hit.chunk.text, hit.chunk.title)]
+    assert texts
+    stems = stems_of(index)
+    for _ in range(2):
+        assert [stems(text) for text in texts] == [frozenset(index.text.stems(text)) for text in texts]
 
 
 def test_a_call_of_what_the_tree_lacks_is_told_as_a_reason(index: Index) -> None:

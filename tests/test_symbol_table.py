@@ -353,6 +353,25 @@ def test_reading_goes_on_beside_a_writer_and_sees_whole_transactions_only(tmp_pa
     writer.close()
 
 
+def test_what_is_settled_holds_for_the_moment_of_a_reader_and_no_longer(tmp_path: Path) -> None:
+    writer = Database.create_or_open(tmp_path / "index.db")
+    reader = Database.open_readonly(tmp_path / "index.db")
+    before = reader.generation()
+    with reader.moment():
+        assert reader.generation() == before
+        with reader.moment():
+            writer.run("UPDATE changes SET number = number + 1")
+            assert reader.generation() == before
+        assert reader.generation() == before
+    assert reader.generation() == before + 1
+    with writer.moment():
+        assert writer.generation() == before + 1
+        writer.run("UPDATE changes SET number = number + 1")
+        assert writer.generation() == before + 2  # whoever writes always sees what it wrote
+    reader.close()
+    writer.close()
+
+
 def test_two_writers_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 1)
     one = Database.create_or_open(tmp_path / "index.db")

@@ -1,12 +1,14 @@
 """Text search: how a question is read against the tree's words, and that its ranking is BM25 and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.index import Form, Index
+from indexer.rows import Row
+from indexer.sharing import Commons
 from indexer.symbol_table import text as text_search
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.text import COLUMN_WEIGHTS, TextSearch
@@ -69,6 +71,39 @@ def test_what_was_counted_before_does_not_change_what_is_found(index: Index, dat
 
 
 # Reading a question
+
+
+@given(st.lists(QUESTIONS, min_size=1, max_size=4), st.integers(0, 30))
+@settings(max_examples=20)
+def test_a_question_is_read_alike_whether_words_are_looked_up_or_all_of_them_are_kept(
+    index: Index, database: Database, questions: list[str], looked_up: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_search, "LOOK_UPS_A_CHUNK", looked_up / index.text.size())
+        patch.setattr(database, "commons", Commons())
+        keeping = TextSearch(database)
+        kept = [keeping.wording(f"{question} nowhere", form) for question in questions for form in Form]
+        patch.setattr(text_search, "MOST_READ_WHOLE", 0)
+        patch.setattr(database, "commons", Commons())
+        asking = TextSearch(database)
+        assert kept == [asking.wording(f"{question} nowhere", form) for question in questions for form in Form]
+
+
+def test_all_words_are_kept_once_many_were_looked_up(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_search, "LOOK_UPS_A_CHUNK", 0)
+    monkeypatch.setattr(database, "commons", Commons())
+    text = TextSearch(database)
+    text.wording("oldest entry")
+    asked: list[str] = []
+    rows = database.rows
+
+    def told(sql: str, values: Sequence[object] = ()) -> list[Row]:
+        asked.append(sql)
+        return rows(sql, values)
+
+    monkeypatch.setattr(database, "rows", told)
+    assert [term.holding > 0 for term in text.wording("capacity nowhere").terms] == [True, False]
+    assert not [sql for sql in asked if "vocabulary" in sql]
 
 
 def test_the_words_that_say_most_are_asked_and_the_others_counted(

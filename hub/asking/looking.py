@@ -7,7 +7,7 @@ from functools import cached_property
 from hub.confidence.breadth import breadth_of
 from hub.confidence.certifying import ALPHA_OF, Certificate, certificate_for, guarantee
 from hub.confidence.heads import Heads
-from hub.confidence.observing import observe
+from hub.confidence.observing import observe, stems_of
 from hub.confidence.reasons import judge
 from hub.confidence.shipped import SHIPPED
 from hub.confidence.stored import stored_heads
@@ -59,8 +59,9 @@ class Looking:
         """That a prompt of at most ``budget`` tokens shows the evidence for a right answer; without one, that the
         first hits do.
         """
-        features = observe(self._index, retrieval, prompt, budget)
-        confidence = judge(retrieval, features, self.heads, tier, self._index.text.stem_set)
+        stems = stems_of(self._index)
+        features = observe(self._index, retrieval, prompt, budget, stems)
+        confidence = judge(retrieval, features, self.heads, tier, stems)
         certificate = self._certificate(retrieval, budget, policy)
         return replace(confidence, guarantee=guarantee(certificate, confidence.value)) if certificate else confidence
 

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from operator import mul
+from typing import Generic, TypeVar
 
 from hub.model import Query, QuestionKind, Signal, SignalSource
 from hub.retrieval.candidates import Candidates, Found
@@ -209,21 +210,22 @@ def fuse(candidates: Candidates, weights: Weights, limit: int | None = None) -> 
     What a bare name means always comes first, whatever the weights.
     """
     block = weights.of(candidates.query)
-    features = chunk_features(candidates)
-    scores = _scores(features, block)
+    seen = _seen_chunks(candidates)
+    scores = _scores(seen, block)
     lifts: dict[ChunkId, float] = {}
     if candidates.query.kind is QuestionKind.NAME:
         lifts = _lifts(_levels(candidates), scores)
         for chunk, lift in lifts.items():
             scores[chunk] = scores.get(chunk, 0.0) + lift
     places = candidates.places
-    best = sorted(scores, key=lambda chunk: (-scores[chunk], places[chunk], chunk))[:limit]
+    best = sorted(_foremost(scores, limit), key=lambda chunk: (-scores[chunk], places[chunk], chunk))[:limit]
+    features = seen.features(best)
     return [Fused(chunk, scores[chunk], _told(features[chunk], block, lifts.get(chunk))) for chunk in best]
 
 
 def rank_files(candidates: Candidates, weights: Weights) -> list[tuple[str, float]]:
     """(path, score) of the files that hold the candidates or that the history names, best first, equal ones by path."""
-    files = _scores(file_features(candidates), dict(weights.files))
+    files = _scores(_seen_files(candidates), dict(weights.files))
     if candidates.query.kind is QuestionKind.NAME:
         levels: dict[str, int] = {}
         for chunk, level in _levels(candidates).items():
@@ -255,50 +257,14 @@ def block_of(query: Query) -> str:
 
 def chunk_features(candidates: Candidates) -> dict[ChunkId, list[tuple[str, float]]]:
     """What scores are made of: the features of each candidate that are not 0, by name."""
-    places = candidates.places
-    features: dict[ChunkId, list[tuple[str, float]]] = {}
-    for source in sorted(candidates.arms):
-        name = source.value
-        for chunk, value in _shares(source, candidates.arms[source]):
-            told = features.get(chunk)
-            if told is not None:
-                told.append((name, value))
-            elif chunk in places:
-                features[chunk] = [(name, value)]
-    titles, kinds = candidates.titles, candidates.kinds
-    read = {chunk: _title(titles.get(chunk) or places[chunk].path, kinds.get(chunk, "")) for chunk in features}
-    _tell_titles(features, read, candidates)
-    doubted = not candidates.query.mentions_tests
-    for chunk, told in features.items():
-        place = places[chunk]
-        lines = place.last_line - place.first_line + 1
-        told.append((LONG, lines / LONG_LINES if lines < LONG_LINES else 1.0))
-        if doubted and is_test_path(place.path):
-            told.append((TESTS, 1.0))
-    return features
+    seen = _seen_chunks(candidates)
+    return seen.features(seen.titles)
 
 
 def file_features(candidates: Candidates) -> dict[str, list[tuple[str, float]]]:
     """The same for whole files. An arm's value is that of its best chunk, and ever less of each further one."""
-    features: dict[str, list[tuple[str, float]]] = {}
-    for source in sorted(candidates.arms):
-        values: dict[str, list[float]] = defaultdict(list)
-        for chunk, value in _shares(source, candidates.arms[source]):
-            if chunk in candidates.places:
-                values[candidates.places[chunk].path].append(value)
-        for path, found in values.items():
-            found.sort(reverse=True)
-            total = sum(value * NEXT_SHARE**number for number, value in enumerate(found[:8]))
-            features.setdefault(path, []).append((source.value, total * (1 - NEXT_SHARE)))
-    most = max(candidates.files.values(), default=0.0)
-    for path, score in candidates.files.items():
-        if score > 0:
-            features.setdefault(path, []).append((CHANGES, score / most))
-    _tell_titles(features, {path: _title(path, "") for path in features}, candidates)
-    for path, told in features.items():
-        if not candidates.query.mentions_tests and is_test_path(path):
-            told.append((TESTS, 1.0))
-    return features
+    seen = _seen_files(candidates)
+    return seen.features(seen.titles)
 
 
 @lru_cache(maxsize=100_000)
@@ -307,16 +273,104 @@ def is_test_path(path: str) -> bool:
     return _TEST_PATH.search(path) is not None
 
 
-_FINDING = frozenset((*ARMS, CHANGES))
-
-
 @dataclass(frozen=True, slots=True)
 class _Title:
     roots: frozenset[str]
     traits: tuple[tuple[str, float], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen(Generic[_Key]):
+    """The features of everything that was found, by feature: most of it is ranked and never told."""
+
+    found: Sequence[tuple[str, Sequence[tuple[_Key, float]]]]  # by what found it, in order
+    titles: Mapping[_Key, _Title]  # of everything that was found, in the order in which it was first found
+    said: Mapping[_Key, int]  # words of the question that the title says
+    most: int  # of them
+    ends: Mapping[_Key, tuple[tuple[str, float], ...]]  # the features that come last
+
+    @staticmethod
+    def of(
+        found: Sequence[tuple[str, Sequence[tuple[_Key, float]]]],
+        titles: Mapping[_Key, _Title],
+        ends: Mapping[_Key, tuple[tuple[str, float], ...]],
+        query: Query,
+    ) -> "_Seen[_Key]":
+        asked = _roots(query.terms)
+        said = {key: len(asked & title.roots) for key, title in titles.items()}
+        return _Seen(found, titles, said, max(said.values(), default=0), ends)
+
+    def features(self, keys: Iterable[_Key]) -> dict[_Key, list[tuple[str, float]]]:
+        """What is told of each of the keys."""
+        features: dict[_Key, list[tuple[str, float]]] = {key: [] for key in keys}
+        for name, found in self.found:
+            for key, value in found:
+                if key in features:
+                    features[key].append((name, value))
+        for key, told in features.items():
+            title, number = self.titles[key], self.said[key]
+            if number:
+                told.append((TITLE, number / self.most))
+                told.append((TOLD, number / len(title.roots)))
+            told.extend(title.traits)
+            told.extend(self.ends[key])
+        return features
+
+
+def _seen_chunks(candidates: Candidates) -> _Seen[ChunkId]:
+    places, titles, kinds = candidates.places, candidates.titles, candidates.kinds
+    found = [
+        (source.value, [pair for pair in _shares(source, candidates.arms[source]) if pair[0] in places])
+        for source in sorted(candidates.arms)
+    ]
+    chunks = dict.fromkeys(chunk for _, pairs in found for chunk, _ in pairs)
+    doubted = not candidates.query.mentions_tests
+    ends = {}
+    for chunk in chunks:
+        place = places[chunk]
+        ends[chunk] = _end(place.last_line - place.first_line + 1, doubted and is_test_path(place.path))
+    read = {chunk: _title(titles.get(chunk) or places[chunk].path, kinds.get(chunk, "")) for chunk in chunks}
+    return _Seen.of(found, read, ends, candidates.query)
+
+
+def _seen_files(candidates: Candidates) -> _Seen[str]:
+    places = candidates.places
+    found: list[tuple[str, list[tuple[str, float]]]] = []
+    for source in sorted(candidates.arms):
+        values: dict[str, list[float]] = defaultdict(list)
+        for chunk, value in _shares(source, candidates.arms[source]):
+            if chunk in places:
+                values[places[chunk].path].append(value)
+        found.append((source.value, [(path, _falling(shares) * (1 - NEXT_SHARE)) for path, shares in values.items()]))
+    most = max(candidates.files.values(), default=0.0)
+    found.append((CHANGES, [(path, score / most) for path, score in candidates.files.items() if score > 0]))
+    paths = dict.fromkeys(path for _, pairs in found for path, _ in pairs)
+    doubted = not candidates.query.mentions_tests
+    ends = {path: _IN_TESTS if doubted and is_test_path(path) else () for path in paths}
+    return _Seen.of(found, {path: _title(path, "") for path in paths}, ends, candidates.query)
+
+
+def _falling(values: list[float]) -> float:
+    """The sum of the best of them, each further one counting less."""
+    if len(values) == 1:
+        return values[0]
+    values.sort(reverse=True)
+    total: float = sum(map(mul, values, _COUNTS))
+    return total
+
+
+_COUNTS = tuple(NEXT_SHARE**number for number in range(8))
+_IN_TESTS = ((TESTS, 1.0),)
+_MOST_TITLES = 32_000  # read ones that are kept, about 1 KB each: those of a tree of 25,000 chunks; 10,000 to 100,000
+
+
 @lru_cache(maxsize=20_000)
+def _end(lines: int, in_tests: bool) -> tuple[tuple[str, float], ...]:
+    """What a chunk's length and place tell."""
+    return ((LONG, lines / LONG_LINES if lines < LONG_LINES else 1.0), *(_IN_TESTS if in_tests else ()))
+
+
+@lru_cache(maxsize=_MOST_TITLES)
 def _title(title: str, kind: str) -> _Title:
     """What a title, "path | qualified name | signature" or a bare path, and the kind of its symbol tell."""
     path = title.partition(" | ")[0]
@@ -355,35 +409,37 @@ def _shares(source: SignalSource, found: Found) -> Found:
     return [(chunk, (raw - floor) / span if raw > floor else 0.0) for chunk, raw in found]
 
 
-def _tell_titles(
-    features: Mapping[_Key, list[tuple[str, float]]], titles: Mapping[_Key, _Title], candidates: Candidates
-) -> None:
-    """Adds what the titles tell of the question, and of themselves."""
-    asked = _roots(candidates.query.terms)
-    said = {key: len(asked & title.roots) for key, title in titles.items()}
-    most = max(said.values(), default=0)
-    for key, told in features.items():
-        title, number = titles[key], said[key]
-        if number:
-            told.append((TITLE, number / most))
-            told.append((TOLD, number / len(title.roots)))
-        told.extend(title.traits)
-
-
-def _scores(features: Mapping[_Key, Sequence[tuple[str, float]]], block: Mapping[str, float]) -> dict[_Key, float]:
+def _scores(seen: _Seen[_Key], block: Mapping[str, float]) -> dict[_Key, float]:
     """The weighted sums, of what was found by anything that counts."""
     weights = {name: weight for name, weight in block.items() if weight}
-    finding = _FINDING.intersection(weights)
-    scores = {}
-    for key, told in features.items():
-        # What found it stands first.
-        if told[0][0] in finding or any(name in finding for name, _ in told):
-            total = 0.0
-            for name, value in told:
-                if name in weights:
-                    total += weights[name] * value
-            scores[key] = total
+    scores: dict[_Key, float] = {}
+    for name, found in seen.found:
+        if weight := weights.get(name):
+            for key, value in found:
+                scores[key] = scores.get(key, 0.0) + weight * value
+    titles, said, most, ends = seen.titles, seen.said, seen.most, seen.ends
+    for_title, for_told = weights.get(TITLE, 0.0), weights.get(TOLD, 0.0)
+    for key, arms in scores.items():
+        total, title, number = arms, titles[key], said[key]
+        if number:
+            total += for_title * (number / most)
+            total += for_told * (number / len(title.roots))
+        for name, value in title.traits:
+            if name in weights:
+                total += weights[name] * value
+        for name, value in ends[key]:
+            if name in weights:
+                total += weights[name] * value
+        scores[key] = total
     return scores
+
+
+def _foremost(scores: Mapping[_Key, float], limit: int | None) -> Iterable[_Key]:
+    """Those among which the best ``limit`` are, with all that tie with the last of them."""
+    if limit is None or not 0 < limit < len(scores):
+        return scores
+    least = sorted(scores.values(), reverse=True)[limit - 1]
+    return [key for key, score in scores.items() if score >= least]
 
 
 def _told(

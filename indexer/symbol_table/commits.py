@@ -5,6 +5,7 @@ who changed something and why. Reads what ``indexer.symbol_table.log`` keeps; kn
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.model import ChunkId, Commit
@@ -31,6 +32,7 @@ FILES_WITH_CHUNKS = 100  # 20 to 500; the best files, whose chunks are looked fo
 CHUNKS_A_FILE = 3  # 1 to 10
 MOST_KEPT = 100_000  # names of files whose chunks are kept, 150 bytes each
 MOST_KEPT_SCORES = 1_000_000  # of words in commits, 16 bytes each
+MOST_KEPT_SYMBOLS = 200_000  # in changes of commits, 100 bytes each
 SYMBOLS_A_FILE = 8  # 3 to 50; the best of those that commits changed, whose chunks are looked for
 CHANGED_TOGETHER_AT_MOST = 20  # files of a commit that says something about what belongs together; 5 to 30
 DOUBT = 2.0  # 0 to 10; commits that are added in thought before a share is believed
@@ -96,6 +98,14 @@ class _Found(NamedTuple):
 _Held = dict[tuple[int, str], tuple[str, ...]]  # chunks by path number and name
 
 
+class _Changes(NamedTuple):
+    """What a commit changed of what there is today."""
+
+    hash: str
+    files: int  # it changed in all
+    changed: list[tuple[int, tuple[str, ...]]]  # path number and symbols, by number
+
+
 @dataclass(slots=True)
 class _Read:
     """What was read of one state of the tables, by whoever searches them; several threads may add to it."""
@@ -103,6 +113,9 @@ class _Read:
     scores: dict[tuple[str, str], _Scores] = field(default_factory=dict)  # by statement and word
     kept_scores: int = 0
     held: _Held = field(default_factory=dict)
+    changes: dict[int, _Changes] = field(default_factory=dict)  # by row of the commit
+    kept_symbols: int = 0  # in them
+    paths: dict[int, str] = field(default_factory=dict)
 
 
 class Commits:
@@ -173,11 +186,15 @@ class Commits:
         return TheLog(*row)
 
     def _find(self, text: str) -> tuple[_Found, _Read]:
-        row = self._db.row("SELECT value FROM meta WHERE key = ?", (CHANGES,))
-        state = (self._db.generation(), str(row[0]) if row else "")
+        noted = self._db.settled("SELECT value FROM meta WHERE key = ?", (CHANGES,))
+        state = (self._db.generation(), str(noted[0][0]) if noted else "")
         read = self._db.commons.of("commits", state, lambda _before: _Read())
         if len(read.held) > MOST_KEPT:
             read.held = {}
+        if len(read.paths) > MOST_KEPT:
+            read.paths = {}
+        if read.kept_symbols > MOST_KEPT_SYMBOLS:
+            read.changes, read.kept_symbols = {}, 0
         if read.kept_scores > MOST_KEPT_SCORES:
             read.scores, read.kept_scores = {}, 0
         if self._last is None or self._last[0] != (text, state):
@@ -191,22 +208,42 @@ class Commits:
         files: dict[int, float] = defaultdict(float)
         symbols: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         nearest = dict(self._best(read, _COMMITS, terms, NEAREST_COMMITS))
-        for row, today, known, number in self._db.rows(
-            "SELECT commit_row, today, symbols, files FROM commit_changes JOIN commits ON commits.id = commit_row"
-            f" WHERE commit_row IN ({marks(list(nearest))}) AND today IS NOT NULL AND weight = 1 ORDER BY hash, today",
-            tuple(nearest),
-        ):
-            score = nearest[row] ** SHARPNESS * number**-SPREAD
-            files[today] += score
-            for symbol in split_row(known):
-                symbols[today][symbol] += score
+        for row, commit in sorted(self._changes_in(read, list(nearest)), key=lambda known: known[1].hash):
+            score = nearest[row] ** SHARPNESS * commit.files**-SPREAD
+            for today, changed in commit.changed:
+                files[today] += score
+                if changed:
+                    of_file = symbols[today]
+                    for symbol in changed:
+                        of_file[symbol] += score
         highest = max(files.values(), default=1.0)
         scored = {path: score / highest for path, score in files.items()}
         by_messages = self._best(read, _FILES, terms, 2 * NEAREST_COMMITS)
         highest = max((score for _, score in by_messages), default=1.0)
         for path, score in by_messages:
             scored[path] = scored.get(path, 0.0) + MESSAGES_SHARE * score / highest
-        return _Found(scored, symbols, self._in_order(scored))
+        return _Found(scored, symbols, self._in_order(read, scored))
+
+    def _changes_in(self, read: _Read, commits: Sequence[int]) -> list[tuple[int, _Changes]]:
+        """The changes of these commits, by row."""
+        kept = read.changes  # another thread may put an empty one in its place
+        missing = [row for row in commits if row not in kept]
+        if missing:
+            found = {
+                row: _Changes(commit, files, [])
+                for row, commit, files in self._db.rows(
+                    f"SELECT id, hash, files FROM commits WHERE id IN ({marks(missing)})", missing
+                )
+            }
+            for row, today, symbols in self._db.rows(
+                "SELECT commit_row, today, symbols FROM commit_changes"
+                f" WHERE commit_row IN ({marks(missing)}) AND today IS NOT NULL AND weight = 1 ORDER BY today, id",
+                missing,
+            ):
+                found[row].changed.append((today, split_row(symbols)))
+            read.kept_symbols += sum(1 + len(changed) for of in found.values() for _, changed in of.changed)
+            kept.update(found)
+        return [(row, kept[row]) for row in commits if row in kept]
 
     def _best(self, read: _Read, statement: str, terms: Sequence[str], limit: int) -> list[tuple[int, float]]:
         """The best rows of a full-text table; where the limit would cut among equals, all of them."""
@@ -240,26 +277,29 @@ class Commits:
             return found.best[: max(0, limit)]
         return [(number, path) for number, path in found.best if holds(path)][: max(0, limit)]
 
-    def _in_order(self, files: Mapping[int, float]) -> list[tuple[int, str]]:
-        numbers = list(files)
-        rows = self._db.rows(f"SELECT id, path FROM commit_paths WHERE id IN ({marks(numbers)})", numbers)
-        return sorted(((int(number), str(path)) for number, path in rows), key=lambda f: (-files[f[0]], f[1]))
+    def _in_order(self, read: _Read, files: Mapping[int, float]) -> list[tuple[int, str]]:
+        paths = read.paths  # another thread may put an empty one in its place
+        missing = [number for number in files if number not in paths]
+        if missing:
+            rows = self._db.rows(f"SELECT id, path FROM commit_paths WHERE id IN ({marks(missing)})", missing)
+            paths.update((int(number), str(path)) for number, path in rows)
+        ranked = sorted((-score, paths[number], number) for number, score in files.items() if number in paths)
+        return [(number, path) for _, path, number in ranked]
 
     def _chunks_of(self, read: _Read, paths: Sequence[int], found: _Found) -> dict[ChunkId, float]:
         """The few chunks of each file that hold its symbols best, scored by the file's score and their share of it."""
-        asked: dict[tuple[int, str], float] = {}
-        for path in paths:
-            by_name: dict[str, float] = defaultdict(float)
-            for symbol, weight in found.symbols.get(path, {}).items():
-                by_name[last_name(symbol)] += weight
-            best = sorted(by_name, key=lambda name: (-by_name[name], name))[:SYMBOLS_A_FILE]
-            asked.update({(path, name): by_name[name] for name in best})
-        weights: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        asked = {path: _best_names(found.symbols.get(path, {})) for path in paths}
         held_by = read.held  # another thread may put an empty one in its place
-        self._look_up(held_by, [place for place in asked if place not in held_by])
-        for path, name in sorted(asked):
-            for chunk in held_by[path, name]:
-                weights[path][chunk] += asked[path, name]
+        self._look_up(
+            held_by,
+            [place for path, names in asked.items() for name in names if (place := (path, name)) not in held_by],
+        )
+        weights: dict[int, dict[str, float]] = {}
+        for path, names in asked.items():
+            of_file = weights[path] = defaultdict(float)
+            for name in sorted(names):
+                for chunk in held_by[path, name]:
+                    of_file[chunk] += names[name]
         bare = [path for path in paths if not weights[path]]
         self._look_up_first(held_by, [path for path in bare if (path, _FIRST) not in held_by])
         scored: dict[ChunkId, float] = {}
@@ -290,6 +330,8 @@ class Commits:
 
     def _look_up_first(self, held: _Held, paths: Sequence[int]) -> None:
         """Keeps the chunk that each of the files begins with."""
+        if not paths:
+            return
         rows = self._db.rows(
             "SELECT commit_paths.id, chunks.id, min(first_line) FROM commit_paths"
             " JOIN files ON files.path = commit_paths.path JOIN chunks ON chunks.file = files.id"
@@ -318,6 +360,19 @@ class Commits:
             " ORDER BY time_s DESC, hash, today.path",
             paths,
         )
+
+
+def _best_names(symbols: Mapping[str, float]) -> Mapping[str, float]:
+    """What the last names of symbols weigh, of the SYMBOLS_A_FILE that weigh most."""
+    by_name: dict[str, float] = defaultdict(float)
+    for symbol, weight in symbols.items():
+        by_name[_last_name(symbol)] += weight
+    if len(by_name) <= SYMBOLS_A_FILE:
+        return by_name
+    return dict(sorted(by_name.items(), key=lambda name: (-name[1], name[0]))[:SYMBOLS_A_FILE])
+
+
+_last_name = lru_cache(maxsize=50_000)(last_name)
 
 
 def _is_meant(name: str, symbol: str) -> bool:

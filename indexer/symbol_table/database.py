@@ -130,6 +130,8 @@ class Database:
         self._tokenizer: apsw.FTS5Tokenizer | None = None
         self.path = path
         self.commons = commons or Commons()
+        # What ``settled`` has read in the present moment; None outside of one, and always of one who may write.
+        self._settled: dict[tuple[str, tuple[object, ...]], list[Row]] | None = None
 
     @classmethod
     def create_or_open(cls, path: Path, max_bytes: int | None = None) -> "Database":
@@ -185,6 +187,17 @@ class Database:
         found = self.rows(sql, values)
         return found[0] if found else None
 
+    def settled(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        """As ``rows``, for what is asked again and again: whoever only reads looks it up once in a moment."""
+        known = self._settled
+        if known is None:
+            return self.rows(sql, values)
+        asked = (sql, tuple(values))
+        found = known.get(asked)
+        if found is None:
+            found = known[asked] = self.rows(sql, values)
+        return found
+
     def number(self, sql: str, values: Sequence[object] = ()) -> int:
         """The one number that a counting statement yields."""
         return int(self.rows(sql, values)[0][0])
@@ -216,7 +229,14 @@ class Database:
     def moment(self) -> Iterator[None]:
         """All that is read within is of one moment, whatever others write meanwhile."""
         with _translated(self.path), self._connection:
-            yield
+            if self._settled is not None or not self._connection.readonly("main"):
+                yield
+                return
+            self._settled = {}
+            try:
+                yield
+            finally:
+                self._settled = None
 
     @contextmanager
     def indexes_later(self) -> Iterator[None]:
@@ -244,7 +264,7 @@ class Database:
 
         What is read from those tables and kept is good while it stays; vectors and notes leave it as it is.
         """
-        return self.number("SELECT number FROM changes")
+        return int(self.settled("SELECT number FROM changes")[0][0])
 
     def stems(self, tokens: Sequence[str]) -> list[str]:
         """The tokens as the full-text index stores them, in order."""

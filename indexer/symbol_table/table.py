@@ -265,13 +265,13 @@ class SymbolTable:
     def embedders(self) -> dict[str, int]:
         """Every embedder that vectors are kept of, by name, with its dimensions."""
         return {
-            str(name): int(size) for name, size in self._db.rows("SELECT name, dimensions FROM embedders ORDER BY 1")
+            str(name): int(size) for name, size in self._db.settled("SELECT name, dimensions FROM embedders ORDER BY 1")
         }
 
     def vectors_version(self, embedder: str) -> int:
         """A number that changes with this embedder's vectors, whoever wrote them; -1 while there are none."""
-        row = self._db.row("SELECT changes FROM embedders WHERE name = ?", (embedder,))
-        return row[0] if row else -1
+        found = self._db.settled("SELECT changes FROM embedders WHERE name = ?", (embedder,))
+        return int(found[0][0]) if found else -1
 
     def vectors(self, embedder: str) -> tuple[list[ChunkId], Matrix]:
         """All ids of an embedder in order, and their vectors, shape (ids, dimensions)."""
@@ -325,8 +325,8 @@ class SymbolTable:
 
     def note(self, key: str) -> str | None:
         """One of the notes that ``meta`` gives."""
-        row = self._db.row("SELECT value FROM meta WHERE key = ?", (key,))
-        return str(row[0]) if row else None
+        found = self._db.settled("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(found[0][0]) if found else None
 
     def known_files(self) -> dict[str, KnownFile]:
         rows = self._db.rows("SELECT path, size, mtime_ns, digest FROM files")
@@ -342,6 +342,18 @@ class SymbolTable:
             values = [value for name in part for value in (-len(name), name)]
             found.update(path for (path,) in self._db.rows(f"SELECT path FROM files WHERE {ends}", values))
         return sorted(path for path in found if path.rpartition("/")[2].lower() in names)
+
+    def files_known(self, paths: Collection[str]) -> dict[str, KnownFile]:
+        """As ``known_files``, of those of the paths that there are."""
+        wanted = sorted(set(paths))
+        return {
+            path: KnownFile(size, mtime_ns, digest)
+            for start in range(0, len(wanted), _IDS_A_STATEMENT)
+            for part in (wanted[start : start + _IDS_A_STATEMENT],)
+            for path, size, mtime_ns, digest in self._db.rows(
+                f"SELECT path, size, mtime_ns, digest FROM files WHERE path IN ({marks(part)})", part
+            )
+        }
 
     def known_file(self, path: str) -> KnownFile | None:
         row = self._db.row("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (path,))

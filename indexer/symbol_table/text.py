@@ -34,6 +34,10 @@ MOST_COMPOUNDS = 12  # names that a question spells out in words; 4 to 40
 COMPOUND_WORDS = 4  # words that one such name is made of; 2 to 6
 MOST_KEPT = 3_000_000  # chunks of words whose scores are kept, 16 bytes each; 500,000 to 10,000,000
 MOST_WORD_CHARS = 200  # longer ones are data, not words
+# To look one word up takes 50 microseconds, to read all the words of a tree 6 for each of its chunks, so that this is
+# worth it once a tenth as many were looked up; not in large trees, where one question would wait for seconds.
+LOOK_UPS_A_CHUNK = 0.1  # 0.05 to 1
+MOST_READ_WHOLE = 100_000  # chunks of a tree whose words are all kept: 500 bytes each; 0 to 200,000
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +95,9 @@ class _Counted:
     """What was read of one state of a table, by whoever searches it; several threads may add to it."""
 
     chunks: int
-    holding: dict[str, int] = field(default_factory=dict)
+    holding: dict[str, int] = field(default_factory=dict)  # by stem
+    whole: bool = False  # whether ``holding`` has every stem of the tree, so that what it lacks nothing holds
+    looked_up: int = 0  # stems, since nobody read the whole
     scores: dict[str, _Scores] = field(default_factory=dict)  # by word or pair of words
     kept: int = 0  # chunks in them
     ids: dict[int, ChunkId] = field(default_factory=dict)
@@ -107,6 +113,7 @@ class TextSearch:
         # By word; "" where the index drops it; the same in every state of the table.
         self._stems: dict[str, str] = database.commons.of("stems", None, lambda known: known or {})
         self._of_token: dict[str, tuple[str, ...]] = database.commons.of("tokens", None, lambda known: known or {})
+        self._of_text: dict[str, frozenset[str]] = database.commons.of("texts", None, lambda known: known or {})
 
     def wording(self, text: str, form: Form = Form.QUESTION) -> Wording:
         """How a question is understood. Never raises on odd text; bounded time on any length."""
@@ -159,6 +166,16 @@ class TextSearch:
 
     def stem_set(self, text: str) -> frozenset[str]:
         """The distinct stems of a text, as ``stems``, in a tenth of the time: a token is split and stemmed once."""
+        found = self._of_text.get(text)
+        if found is None:
+            found = self._read_stems(text)
+            if len(text) <= _KEPT_CHARS:
+                if len(self._of_text) >= _MOST_TEXTS:
+                    self._of_text.clear()
+                self._of_text[text] = found
+        return found
+
+    def _read_stems(self, text: str) -> frozenset[str]:
         known = self._of_token
         met = set(tokens(text))
         found = {token: tuple(filter(None, map(self._stem, spell_out(token)))) for token in met.difference(known)}
@@ -225,6 +242,8 @@ class TextSearch:
         for word in distinct[:MOST_READ_WORDS]:
             if stem := self._stem(word):
                 by_stem.setdefault(stem, word)
+        joined = [(name, self._stem(name)) for name in _joined(text[:_COMPOUND_CHARS])]
+        self._look_up(counted, {*by_stem, *(stem for _, stem in joined if stem)})
         terms = [self._term(counted, word, stem) for stem, word in by_stem.items()]
         kept = _worth_asking(terms)
         pairs: tuple[str, ...] = ()
@@ -236,7 +255,7 @@ class TextSearch:
             stressed = tuple(by_stem[stem] for stem in subject if stem in held)
         return Wording(
             tuple(term for term in terms if term.stem in kept),
-            self._compounds(counted, text, set(by_stem)),
+            self._compounds(counted, joined, set(by_stem)),
             pairs,
             stressed,
             len(distinct) - len(distinct[:MOST_READ_WORDS]) + len(terms) - len(kept),
@@ -248,33 +267,44 @@ class TextSearch:
         return tuple(dict.fromkeys(found))[:MOST_PAIRS]
 
     def _term(self, counted: _Counted, word: str, stem: str) -> Term:
-        holding = self._chunks_holding(counted, stem)
+        holding = counted.holding.get(stem, 0)
         return Term(word, stem, log(1 + (counted.chunks - holding + 0.5) / (holding + 0.5)), holding)
 
-    def _chunks_holding(self, counted: _Counted, stem: str) -> int:
-        known = counted.holding.get(stem)
-        if known is None:
-            if not self._counting:
-                self._db.run(
-                    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, chunk_words, row)"
-                )
-                self._counting = True
-            row = self._db.row("SELECT doc FROM temp.vocabulary WHERE term = ?", (stem,))
-            known = counted.holding[stem] = int(row[0]) if row else 0
-        return known
+    def _look_up(self, counted: _Counted, stems: Collection[str]) -> None:
+        """Reads in how many chunks each of the stems stands."""
+        missing = () if counted.whole else [stem for stem in stems if stem not in counted.holding]
+        if not missing:
+            return
+        if not self._counting:
+            self._db.run("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab(main, chunk_words, row)")
+            self._counting = True
+        counted.looked_up += len(missing)
+        if counted.chunks <= MOST_READ_WHOLE and counted.looked_up > LOOK_UPS_A_CHUNK * counted.chunks:
+            counted.looked_up = 0  # other threads need not read it, too
+            counted.holding = dict(self._db.rows("SELECT term, doc FROM temp.vocabulary"))
+            counted.whole = True
+            return
+        for start in range(0, len(missing), _ROWS_A_STATEMENT):
+            part = missing[start : start + _ROWS_A_STATEMENT]
+            rows = self._db.rows(f"SELECT term, doc FROM temp.vocabulary WHERE term IN ({marks(part)})", part)
+            counted.holding.update({**dict.fromkeys(part, 0), **dict(rows)})
 
-    def _compounds(self, counted: _Counted, text: str, asked: set[str]) -> tuple[str, ...]:
-        """Names of the tree whose parts stand side by side in the question: "make room for write", "file name"."""
+    def _compounds(self, counted: _Counted, joined: Sequence[tuple[str, str]], asked: set[str]) -> tuple[str, ...]:
+        """Names of the tree whose parts stand side by side in the question: "make room for write", "file name".
+
+        ``joined`` are names with their stems.
+        """
         found = []
-        for joined in _joined(text[:_COMPOUND_CHARS]):
-            stem = self._stem(joined)
-            if stem and stem not in asked and self._chunks_holding(counted, stem):
+        for name, stem in joined:
+            if stem and stem not in asked and counted.holding.get(stem):
                 asked.add(stem)
-                found.append(joined)
+                found.append(name)
         return tuple(found[:MOST_COMPOUNDS])
 
 
 _MOST_STEMS = 100_000  # about 15 MB
+_MOST_TEXTS = 8_000  # whose stems are kept, mostly titles: about 10 MB
+_KEPT_CHARS = 2_000  # of the longest of them
 _ROWS_A_STATEMENT = 100
 _MOST_WORDINGS = 16  # questions whose reading is kept: one search asks for it several times
 _PAIRED_CHARS = 4_000  # of a message, read for neighbours

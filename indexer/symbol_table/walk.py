@@ -171,7 +171,7 @@ class Walk:
         return _Graph(chunks, {chunk: place for place, chunk in enumerate(chunks)}, edges)
 
     def _waiting(self) -> bool:
-        return self._db.row("SELECT 1 FROM unlinked LIMIT 1") is not None
+        return bool(self._db.settled("SELECT 1 FROM unlinked LIMIT 1"))
 
     def _made_of(self) -> str:
         """What stored edges must be made of to be those of the table as it is."""
