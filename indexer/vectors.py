@@ -8,9 +8,11 @@ A server takes any number of readers beside the one writer. It is spoken to in p
 others: no proxy, redirect or telemetry may carry vectors to any other host than the one that was named.
 """
 
+import ctypes
 import json
 import re
 import shutil
+import sys
 from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -59,6 +61,7 @@ _SENT_AT_ONCE = 500  # vectors, of its own limit of some 5,000: 1 MB
 _READ_AT_ONCE = 5_000  # ids, or collections
 _MOST_ANSWERED = 64 << 20
 
+_PERTURB = -6  # M_PERTURB of mallopt(3)
 _REPAIR = "codehub repair"
 _IS_IT_ONE = "Start the server, or name another one with the setting vectors; search works meanwhile."
 _COLLECTION_ID = re.compile(r"[0-9a-f-]{8,64}")
@@ -412,7 +415,8 @@ class ExactVectors:
         if limit <= 0:
             return []
         unit = row.astype(np.float64) / (np.linalg.norm(row.astype(np.float64)) or 1.0)
-        rough = (self._matrix @ unit.astype(np.float32)) / self._lengths
+        rough = self._matrix @ unit.astype(np.float32)
+        rough /= self._lengths
         if within is not None:
             rough = np.where([chunk in within for chunk in self._ids], rough, -np.inf)
             limit = min(limit, int(np.isfinite(rough).sum()))
@@ -496,6 +500,7 @@ def _open(folder: Path) -> Any:
         "chroma_server_host": None,
         "migrations": "apply",
     }
+    _clear_fresh_memory()
     try:
         return chromadb.PersistentClient(str(folder), settings=Settings(**settings))
     except (ChromaError, OSError, AttributeError, ValueError) as error:
@@ -507,6 +512,18 @@ def _open(folder: Path) -> Any:
         raise DataFolderError(
             f"The vectors in {folder} cannot be opened: {_first_line(error.__context__ or error)}", _REPAIR
         ) from error
+
+
+def _clear_fresh_memory() -> None:
+    """Has all memory that is asked for from now on overwritten first.
+
+    Chroma's graph is written to disk with the room it keeps for more, as malloc gave it: with whatever this process had
+    read before, secrets that were taken out of a text among it. Only glibc can do this.
+    """
+    if sys.platform == "linux":
+        setting = getattr(ctypes.CDLL(None), "mallopt", None)
+        if setting is not None:
+            setting(_PERTURB, 0xFF)
 
 
 def _checked(ids: Sequence[ChunkId], vectors: Matrix, dimensions: int) -> Matrix:

@@ -1,5 +1,6 @@
 """What is particular to Chroma on disk and to the exact scan; what both promise is in the contract."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from indexer.model import ChunkId, Matrix
 from indexer.rows import packed
 from indexer.symbol_table.table import _matrix
 from indexer.vectors import ChromaVectors, ExactVectors, collection_name, discard
+from tests.support.command import ROOT
 
 
 def _random(rows: int, size: int = 8, seed: int = 0) -> Matrix:
@@ -95,6 +97,36 @@ def test_a_folder_that_is_spelt_differently_is_the_same_folder(tmp_path: Path) -
     assert other.count() == 3
     one.close()
     other.close()
+
+
+_STALE = """
+import ctypes, sys
+from indexer.vectors import ChromaVectors
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+if len(sys.argv) > 1:
+    ChromaVectors(__import__("pathlib").Path(sys.argv[1]), "minilm", 8).close()
+size, blocks = 100_000, []
+for _ in range(8):
+    blocks.append(libc.malloc(ctypes.c_size_t(size)))
+    ctypes.memset(blocks[-1], ord("s"), size)
+for block in blocks:
+    libc.free(ctypes.c_void_p(block))
+again = [ctypes.string_at(libc.malloc(ctypes.c_size_t(size)), size) for _ in range(8)]
+print(sum(block.count(b"ssss") for block in again))
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc clears memory")
+def test_what_a_process_has_read_does_not_get_into_the_room_that_chroma_keeps_in_its_files(tmp_path: Path) -> None:
+    """Its graph is written as malloc gave it. The count of stale words shows that they are there without us."""
+
+    def stale(*arguments: str) -> int:
+        command = [sys.executable, "-c", _STALE, *arguments]
+        return int(subprocess.run(command, capture_output=True, check=True, timeout=100, cwd=ROOT).stdout)
+
+    assert stale() > 0
+    assert stale(str(tmp_path)) == 0
 
 
 def test_a_database_of_rubbish_is_an_error_that_says_how_to_repair_it(tmp_path: Path) -> None:
