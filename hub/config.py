@@ -267,7 +267,7 @@ def fingerprint(settings: Settings) -> str:
 
 
 def _checked(values: Mapping[str, object]) -> Settings:
-    settings = Settings(**{**values, "data": Path(str(values["data"])).expanduser()})  # type: ignore[arg-type] # _parse made the types
+    settings = Settings(**{**values, "data": Path(str(values["data"])).expanduser().absolute()})  # type: ignore[arg-type] # _parse made the types
     for setting in SETTINGS:
         value = getattr(settings, setting.field)
         if setting.choices and value not in setting.choices:

@@ -312,10 +312,6 @@ def _unprefixed(path: str) -> str:
     return path[2:] if re.match(r"[abiwco]/", path) else path
 
 
-def _same(old: str, new: str) -> bool:
-    return _unprefixed(old) == _unprefixed(new)
-
-
 def _path_of(written: str) -> str:
     r"""A path as diff and git write it: a time after a tab goes, quotes and escapes such as ``\303\244`` are read."""
     path = written.rstrip("\r")

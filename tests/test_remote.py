@@ -21,7 +21,6 @@ from hub.calibrating.card import Card
 from hub.errors import ServerError
 from hub.evaluation import Evaluation
 from hub.model import Answer, Confidence, Decision, Found, Moved, Part, Piece, Prefill, Reading, Refusal
-from hub.remote import client as client_module
 from hub.remote import find
 from hub.remote.client import FILE, Remote
 from hub.remote.reading import answer_from, event_from, report_from, search_from, value_from
@@ -253,7 +252,8 @@ def test_a_socket_of_another_user_is_not_spoken_to(tmp_path: Path, monkeypatch: 
             told = json.loads((tmp_path / FILE).read_text()) | {"socket": str(tmp_path / "other.sock")}
             (tmp_path / FILE).write_text(json.dumps(told))
             assert find(tmp_path) is not None
-            monkeypatch.setattr(client_module, "getuid", lambda: os.getuid() + 1)
+            own = os.getuid()
+            monkeypatch.setattr("os.getuid", lambda: own + 1)
             assert find(tmp_path) is None
 
 

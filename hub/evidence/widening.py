@@ -41,7 +41,6 @@ LEADS = "leads"  # the best of its file
 RELATION = "related"  # stands in a relation to what the question names
 LACKED = "lacked"  # has words of the question that the first hits lack
 OPEN = "left open"  # has names that a draft answer left open
-FEATURES = (LINKED, FILE, FIRST_FILES, LEADS, RELATION, LACKED, OPEN)
 
 Told = Mapping[str, float]
 

@@ -72,8 +72,8 @@ def port(around: Surroundings) -> Finding:
     """Where it listens, or would."""
     settings = around.settings
     where = f"{settings.server_host}:{settings.server_port}"
-    if server_told(settings.data):
-        return fine("port", f"{where} is the server's")
+    if told := server_told(settings.data):
+        return fine("port", f"{str(told.get('url') or where).partition('://')[2] or where} is the server's")
     if not settings.server_port:
         return fine("port", f"{settings.server_host}, any free one")
     try:

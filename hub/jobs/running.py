@@ -57,7 +57,6 @@ class Jobs:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._watchers: set[Callable[[Job | None], None]] = set()
         self._process: subprocess.Popen[bytes] | None = None
-        self._running = ""  # id of the job that the process is of
         self._stopping: set[str] = set()  # running jobs that are to be cancelled
         self._closing = False
         self._store = Store(settings.data)
@@ -234,14 +233,12 @@ class Jobs:
                 if self._closing or job is None:
                     return
                 job = self._change(job.id, state=JobState.RUNNING, started_at=self._clock())
-                self._running = job.id
             try:
                 end = self._run(job)
             except (OSError, RuntimeError) as error:  # the latter where no thread can be begun
                 why = getattr(error, "strerror", None) or str(error)
                 end = _failed(f"No process could be begun for the job: {why}.", "Try again later.")
             with self._changed:
-                self._running = ""
                 self._stopping.discard(job.id)
                 self._change(job.id, ended_at=self._clock(), **end)
                 self._prune()

@@ -5,13 +5,13 @@ asked.
 """
 
 import json
+import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import NO_CONTENT, HTTPConnection, HTTPException, HTTPResponse
-from os import getuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -149,7 +149,7 @@ def _connected(path: str) -> socket.socket:
         made.connect(path)
         if hasattr(socket, "SO_PEERCRED"):
             told = made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            if _CREDENTIALS.unpack(told)[1] != getuid():
+            if _CREDENTIALS.unpack(told)[1] != os.getuid():
                 raise PermissionError(f"{path} is another user's")
         failed.pop_all()
     return made
