@@ -55,7 +55,7 @@ MOST_HEAD_BYTES = 64 << 10
 HEAD_S = 20.0
 BACKLOG = 1_024
 # New objects until the youngest are looked through; with Python's 700 that is 5% of a search. 700 to 100,000.
-FIRST_GENERATION = 20_000
+FIRST_GENERATION = 5_000
 _LONGEST_SOCKET = 100  # bytes of its path: sun_path holds 108, on other systems 104
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
