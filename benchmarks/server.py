@@ -408,7 +408,7 @@ def _at_once(number: int, work: Callable[[int], None]) -> float:
 
 
 def _mixed(server: _Server, workspace: str, questions: Sequence[str], number: int) -> dict[str, float]:
-    """Searches, look-ups and answers, with the tree indexed again in between. Memory after a tenth, and after all."""
+    """Searches, look-ups and answers, with the tree indexed again in between. Memory after a tenth, a half, and all."""
     failed: list[tuple[str, int]] = []
     jobs = [number // 4, number // 2, 3 * number // 4]
     places = iter(range(number))
@@ -423,7 +423,7 @@ def _mixed(server: _Server, workspace: str, questions: Sequence[str], number: in
                 place = next(places, None)
             if place is None:
                 break
-            if place in (number // 10, number - 1):
+            if place in (number // 10, number // 2, number - 1):
                 memory.append(server.mebibytes())
                 descriptors.append(server.descriptors())
             method, path, body = _request(place, jobs, workspace, questions)
@@ -439,6 +439,7 @@ def _mixed(server: _Server, workspace: str, questions: Sequence[str], number: in
         "seconds": seconds,
         "errors": len(failed),
         "MiB first": memory[0],
+        "MiB half": memory[1],
         "MiB last": memory[-1],
         "growth %": 100 * (memory[-1] / memory[0] - 1),
         "descriptors first": descriptors[0],

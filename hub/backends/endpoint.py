@@ -89,7 +89,8 @@ class Endpoint:
         self.clock = clock
         self._what = what
         self._way_out = way_out
-        headers = {"Accept-Encoding": "identity"}
+        # Said, not only meant: of many threads one could else be given a connection that another is about to close.
+        headers = {"Accept-Encoding": "identity", "Connection": "close"}
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         # A fresh connection for each request: the server may close a kept one after a stream, and a request that meets

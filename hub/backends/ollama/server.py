@@ -182,7 +182,9 @@ class Server:
                     timeout=_timeout(self._read_s),
                     trust_env=False,
                     follow_redirects=False,
-                    # A connection of its own for each request can be broken off alone. 2.5 ms.
+                    # A connection of its own for each request can be broken off alone. 2.5 ms. It is said to the
+                    # server, too: of many threads one could else be given a connection that another is about to close.
+                    headers={"Connection": "close"},
                     limits=httpx.Limits(max_keepalive_connections=0),
                 )
         return self._connected
