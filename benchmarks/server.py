@@ -32,7 +32,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the server has it, before numpy i
 
 from hub import config, wiring  # noqa: E402 - the path is set above, so that a plain checkout works
 from indexer.index import DataFolder, Index  # noqa: E402 - as above
-from tests.support.scripted_server import CHAT, ScriptedServer, counts, event, stream, vllm, whole  # noqa: E402 - as above
+from tests.support.scripted_server import CHAT, ScriptedServer, counts, event, prompt_tokens, stream, vllm, whole  # noqa: E402 - as above
 
 CLIENTS = 8
 SEARCHES = 160  # of each way of asking, none of them asked twice
@@ -210,7 +210,7 @@ def _answer(body: Any) -> Any:
     if not body.get("stream"):
         return whole({"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {}})
     words = _words(FEW_TOKENS if BRIEF in json.dumps(body["messages"]) else TOKENS)
-    return stream(*map(event, words), event(finish="stop"), counts(500, len(words)), "data: [DONE]")
+    return stream(*map(event, words), event(finish="stop"), counts(prompt_tokens(body), len(words)), "data: [DONE]")
 
 
 def _words(number: int) -> list[str]:
