@@ -20,7 +20,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,15 +154,14 @@ def restore(archive: Path, data: Path, progress: Progress, cancelled: Callable[[
                 f"{data.parent} has less than the {needed >> 20} MiB free that are needed.", "Free some space."
             )
         made = Path(tempfile.mkdtemp(prefix=f".{data.name}-", dir=data.parent))
-        try:
+        with ExitStack() as failed:
+            failed.callback(shutil.rmtree, made, ignore_errors=True)
             notes = _unpacked(archive, told, made, progress, cancelled)
             if data.exists():
                 data.rmdir()
             made.rename(data)
             _flushed(data.parent)
-        except BaseException:
-            shutil.rmtree(made, ignore_errors=True)
-            raise
+            failed.pop_all()
     return Archive(archive, told.bytes, told.made_at, told.workspaces, told.files, notes)
 
 

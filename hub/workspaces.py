@@ -8,7 +8,7 @@ What whoever asks does not see does not exist here: no name, count or error tell
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 from hub import wiring
@@ -161,13 +161,12 @@ class Workspaces:
             if not any(known.name == workspace.name for known in self._data.workspaces()):
                 raise unknown(workspace.name) from None  # deleted between two looks
             raise
-        try:
-            made = self._models.of_one()
-            service = wiring.service_of(self.settings, index, made)
-            return _Opened(index, service, workspace, file, models, index.version(), index.table.meta())
-        except BaseException:
-            index.close()
-            raise
+        with ExitStack() as failed:
+            failed.callback(index.close)
+            service = wiring.service_of(self.settings, index, self._models.of_one())
+            opened = _Opened(index, service, workspace, file, models, index.version(), index.table.meta())
+            failed.pop_all()
+        return opened
 
     def _holds(self, opened: _Opened, workspace: Workspace) -> bool:
         """Whether a service still shows what is on disk: the same file of the same tree, with the same notes on it."""

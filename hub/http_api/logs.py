@@ -126,13 +126,14 @@ def watched(app: ASGIApp, metrics: Metrics, clock: Callable[[], float] = time.pe
                 written += len(message.get("body", b""))
             await send(message)
 
+        ended = False
         try:
             with metrics.at_work():
                 await app(scope, receive, named)
-        except BaseException:
-            status = status or 500
-            raise
+            ended = True
         finally:
+            if not ended:
+                status = status or 500
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             route, seconds = route_of(scope) or UNKNOWN_ROUTE, clock() - began
             metrics.requested(method, route, status, seconds)
