@@ -173,10 +173,14 @@ def questions(index: Index) -> list[str]:
 
 
 def timed(target: Service, asked: Sequence[str]) -> tuple[float, float]:
-    """p50 and p95 in milliseconds, after a warm-up round over all queries."""
+    """p50 and p95 in milliseconds, after a warm-up round over all queries.
+
+    What was asked before in the same letters is kept, so each round asks with one more blank.
+    """
     for question in asked:
         target.search(question, 10)
-    seconds = sorted(clock(lambda q=question: target.search(q, 10)) for question in asked for _ in range(3))
+    again = [question + " " * number for question in asked for number in (1, 2, 3)]
+    seconds = sorted(clock(lambda q=question: target.search(q, 10)) for question in again)
     target.close()
     return seconds[len(seconds) // 2] * 1000, seconds[int(len(seconds) * 0.95)] * 1000
 
