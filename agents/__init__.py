@@ -1,1 +1,1 @@
-"""Decides who may ask and act: tools for coding agents. Holds nothing yet that the hub could not do alone."""
+"""Decides who may ask and act: tools for coding agents, builds and tests in a sandbox. The hub knows nothing of it."""

@@ -111,6 +111,17 @@ class Settings:
     webhooks_gitlab_signing_key: str = field(default="", repr=False)
     secrets_redact: bool = True  # what looks like a key or password is not indexed
     secrets_allow: tuple[str, ...] = ()  # gitignore patterns of files that are taken as they are
+    agents_mode: str = "ask"  # read | ask | trusted: whether agents run nothing, what a person lets pass, or recipes
+    agents_recipes: str = ""  # a file that says what agents may run; recipes.toml in the data folder where empty
+    agents_disabled: tuple[str, ...] = ()  # tools that no agent sees
+    agents_runs: int = 1  # builds and tests at once
+    agents_seconds: int = 600  # of one run, and so are the four that follow
+    agents_memory_megabytes: int = 4_096
+    agents_processes: int = 256
+    agents_disk_megabytes: int = 4_096
+    agents_output_kilobytes: int = 256  # kept of it, half from its beginning and half from its end
+    agents_cache: bool = True  # builds of a workspace share what ccache keeps
+    agents_session_hours: int = 24  # that results and notes of one task are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +229,17 @@ SETTINGS = (
     _Setting("webhooks_gitlab_signing_key", "webhooks", "gitlab_signing_key", secret=True),
     _Setting("secrets_redact", "secrets", "redact"),
     _Setting("secrets_allow", "secrets", "allow"),
+    _Setting("agents_mode", "agents", "mode", ("read", "ask", "trusted")),
+    _Setting("agents_recipes", "agents", "recipes"),
+    _Setting("agents_disabled", "agents", "disabled", separator=","),
+    _Setting("agents_runs", "agents", "runs", least=1),
+    _Setting("agents_seconds", "agents", "seconds", least=1),
+    _Setting("agents_memory_megabytes", "agents", "memory_megabytes", least=64),
+    _Setting("agents_processes", "agents", "processes", least=8),
+    _Setting("agents_disk_megabytes", "agents", "disk_megabytes", least=16),
+    _Setting("agents_output_kilobytes", "agents", "output_kilobytes", least=4),
+    _Setting("agents_cache", "agents", "cache"),
+    _Setting("agents_session_hours", "agents", "session_hours", least=1),
 )
 
 
@@ -234,7 +256,7 @@ def load(
         values["ollama_host"] = host
     file = _find_file(environment, folder or Path.cwd())
     if file is not None:
-        values |= _from_file(file)
+        values |= _from_file(file, own=file != (folder or Path.cwd()) / SETTINGS_FILE)
     known = {setting.variable: setting for setting in SETTINGS}
     for name, text in environment.items():
         if name.startswith("CODEHUB_") and name != "CODEHUB_CONFIG":
@@ -258,7 +280,7 @@ def changed(settings: Settings) -> tuple[str, ...]:
 
 def fingerprint(settings: Settings) -> str:
     """The same for settings with which the same question gets the same answer. Tells none of them."""
-    other = ("server_", "webhooks_", "index_", "compiler_", "history_", "secrets_", "calibration_")  # not of answers
+    other = ("server_", "webhooks_", "index_", "compiler_", "history_", "secrets_", "calibration_", "agents_")
     asked = {"data", "use_server", "ask_policy"}  # where, and what goes with each question
     told = [
         getattr(settings, row.field) for row in SETTINGS if not row.field.startswith(other) and row.field not in asked
@@ -301,7 +323,8 @@ def _find_file(environment: Mapping[str, str], folder: Path) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _from_file(file: Path) -> dict[str, object]:
+def _from_file(file: Path, *, own: bool) -> dict[str, object]:
+    """The settings in it. Where it is not the user's ``own`` it may have come with a tree, and loosens nothing."""
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -314,6 +337,11 @@ def _from_file(file: Path) -> dict[str, object]:
         where = f"{table}.{key}" if table else key
         if (table, key) not in known:
             raise SettingsError(f"{where} in {file} is no setting.", "See docs/settings.md for all of them.")
+        if table == "agents" and not own:
+            raise SettingsError(
+                f"{where} stands in {file}, which may have come with a tree.",
+                "What agents may do is said in your own settings file, or in the one that CODEHUB_CONFIG names.",
+            )
         setting = known[table, key]
         if setting.secret:
             raise SettingsError(

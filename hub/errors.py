@@ -14,6 +14,8 @@ HubError
 ├── SnapshotError          the state of a prefix cannot be kept or taken back
 ├── AccessError            keys, grants or approvals cannot be as asked for
 │   └── UnknownAccess          no such key or approval
+├── KnowledgeError         what is to be remembered cannot be kept
+│   └── UnknownSession         no such session, or it has ended
 ├── JobError               a job cannot be as asked for
 │   ├── TaskError              its arguments make no sense
 │   ├── UnknownJob             no such job
@@ -83,6 +85,14 @@ class AccessError(HubError):
 
 class UnknownAccess(AccessError):
     """No such key or approval, or none that the caller may know of."""
+
+
+class KnowledgeError(HubError):
+    """What is to be remembered cannot be kept: it is empty, too long, or too much."""
+
+
+class UnknownSession(KnowledgeError):
+    """No such session, one of another key, or one that has ended: the same text for all of them."""
 
 
 class JobError(HubError):

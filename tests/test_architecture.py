@@ -24,7 +24,7 @@ LAYERS = {
     "hub": [
         ["errors", "model"],
         ["config", "choosing", "retrieval", "prompting", "capacity", "claims", "auth"],
-        ["confidence", "refusal", "evidence", "grounding", "tables", "impact", "backends", "labels"],
+        ["confidence", "refusal", "evidence", "grounding", "tables", "impact", "backends", "labels", "knowledge"],
         ["answering", "fullload", "measuring", "monitoring", "ladder"],
         ["analysis"],
         ["asking"],
@@ -40,12 +40,38 @@ LAYERS = {
         ["http_api"],
         ["cli"],
     ],
-    "agents": [],
+    "agents": [
+        ["errors", "model"],
+        [
+            "parameters",
+            "policy",
+            "recipes",
+            "patches",
+            "cursors",
+            "text",
+            "results",
+            "sandbox",
+            "worktrees",
+            "relay",
+            "connect",
+        ],
+        ["runs"],
+        ["desk"],
+        ["exploring"],
+        ["tools"],
+        ["router"],
+        ["mcp_server"],
+        ["command"],
+    ],
 }
 PACKAGES = ["indexer", "hub", "agents"]
 DOORS = {
     "hub": {"model", "errors", "index", "pipeline", "processes", "secrets"},
-    "agents": {"model", "errors", "service"},
+    # What is decided is of principals, what is looked up goes by services, and what is kept is taken by its own door.
+    "agents": {
+        *("model", "errors", "service", "auth", "workspaces", "config", "knowledge", "shapes", "prompting"),
+        *("secrets", "files", "history", "processes", "remote"),
+    },
 }
 # These put parts together and see more.
 WIRING = {
@@ -59,6 +85,8 @@ WIRING = {
     "hub.jobs",
     "hub.workspaces",
     "hub.cli",
+    "agents.mcp_server",
+    "agents.command",
 }
 
 OWNERS = {
@@ -72,7 +100,7 @@ OWNERS = {
     "tokenizers": "indexer.embedding hub.backends.vocabulary",
     "pathspec": "indexer.files",
     "filelock": "indexer.index",
-    "subprocess": "indexer.history hub.background hub.jobs",
+    "subprocess": "indexer.history hub.background hub.jobs agents.sandbox agents.worktrees",
     "ollama": "hub.backends.ollama",
     "httpx": "hub.backends.endpoint hub.backends.ollama",  # the latter for the exceptions of its client
     "pynvml": "hub.capacity.nvml",
@@ -80,11 +108,14 @@ OWNERS = {
     "llama_index": "hub.llama",
     "matplotlib": "hub.cli.tuning hub.cli.plotting hub.cli.measuring_plot hub.cli.calibrating_plot",
     "platformdirs": "hub.config",
-    "tomllib": "hub.config hub.capacity.cards hub.capacity.catalogue",
-    "argparse": "hub.cli",
+    "tomllib": "hub.config hub.capacity.cards hub.capacity.catalogue agents.recipes agents.connect",
+    "argparse": "hub.cli agents.command",
+    "mcp": "agents.mcp_server",
+    "mcp_types": "agents.mcp_server",
+    "anyio": "agents.mcp_server",
     "rich": "hub.cli",
     "fastapi": "hub.http_api",
-    "starlette": "hub.http_api",
+    "starlette": "hub.http_api agents.mcp_server",  # the latter for the types of ASGI
     "uvicorn": "hub.http_api",
     "pydantic": "hub.http_api",
     "limits": "nobody",  # its counts in memory follow the wall clock, and keep every caller
@@ -103,6 +134,7 @@ ENVIRONMENT = {
 SLOW = {
     *("matplotlib", "chromadb", "onnxruntime", "tokenizers", "llama_index", "ollama", "xllamacpp", "rich", "httpx"),
     *("fastapi", "starlette", "uvicorn", "pydantic", "prometheus_client", "jinja2", "pygments"),
+    *("mcp", "mcp_types", "anyio"),
 }
 
 
@@ -184,7 +216,7 @@ def test_only_the_settings_read_the_environment_and_only_the_command_prints(modu
         if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
             assert module in ENVIRONMENT, f"{module}:{node.lineno} reads the environment"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-            assert module.startswith("hub.cli"), f"{module}:{node.lineno} prints"
+            assert module.startswith(("hub.cli", "agents.command")), f"{module}:{node.lineno} prints"
 
 
 @pytest.mark.parametrize("module", MODULES)

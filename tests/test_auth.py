@@ -502,7 +502,7 @@ def test_grants_are_read_as_they_are_typed(
         ([], []),
         ([], ["a"]),
         (["read"], ["a:ingest"]),  # no workspace would take the shared scope
-        (["write"], ["a"]),
+        (["fly"], ["a"]),
         (["read"], ["../a"]),
         (["read"], ["A"]),
         (["read"], [""]),
@@ -589,7 +589,7 @@ def test_the_text_of_a_new_key_says_what_it_may_do(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("keys", "create", "--owner", "x", "--scope", "write"), "'write' is no scope."),
+        (("keys", "create", "--owner", "x", "--scope", "fly"), "'fly' is no scope."),
         (("keys", "create", "--owner", "x", "--expires", "soon"), "'soon' is no time."),
         (("keys", "create", "--owner", "x", "--expires", "1999-01-01"), "would have expired already"),
         (("keys", "--workspace", "a", "create", "--owner", "x"), "stands behind the action"),

@@ -126,6 +126,17 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "webhooks_gitlab_signing_key": ("", "secret", "secret"),
     "secrets_redact": ("false", "0", False),
     "secrets_allow": ('["a", "b/"]', f"a{os.pathsep}b/", ("a", "b/")),
+    "agents_mode": ('"read"', "read", "read"),
+    "agents_recipes": ('"/etc/recipes.toml"', "/etc/recipes.toml", "/etc/recipes.toml"),
+    "agents_disabled": ('["run", "remember"]', "run,remember", ("run", "remember")),
+    "agents_runs": ("2", "2", 2),
+    "agents_seconds": ("60", "60", 60),
+    "agents_memory_megabytes": ("512", "512", 512),
+    "agents_processes": ("64", "64", 64),
+    "agents_disk_megabytes": ("128", "128", 128),
+    "agents_output_kilobytes": ("32", "32", 32),
+    "agents_cache": ("false", "0", False),
+    "agents_session_hours": ("2", "2", 2),
 }
 
 
@@ -141,9 +152,19 @@ def test_a_setting_can_be_given_in_the_file_and_as_a_variable(row: _Setting, tmp
     from_variable = load({}, {row.variable: in_variable}, tmp_path.parent)
     assert getattr(from_variable, row.field) == meant
     if not row.secret:
-        from_file = load({}, {}, written(tmp_path, f"{heading}{row.key} = {in_file}\n"))
+        file = written(tmp_path, f"{heading}{row.key} = {in_file}\n") / SETTINGS_FILE
+        from_file = load({}, {"CODEHUB_CONFIG": str(file)}, tmp_path.parent)
         assert getattr(from_file, row.field) == meant
     assert meant != getattr(load({}, {}, tmp_path.parent), row.field)
+
+
+@pytest.mark.parametrize("row", [row for row in SETTINGS if row.table == "agents"], ids=lambda row: row.field)
+def test_what_agents_may_do_is_not_taken_from_a_file_that_may_have_come_with_a_tree(
+    row: _Setting, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="may have come with a tree") as refusal:
+        load({}, {}, written(tmp_path, f"[agents]\n{row.key} = {VALUES[row.field][0]}\n"))
+    assert "CODEHUB_CONFIG" in refusal.value.hint
 
 
 @pytest.mark.parametrize("row", [row for row in SETTINGS if row.secret], ids=lambda row: row.field)

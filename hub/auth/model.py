@@ -13,6 +13,7 @@ class Scope(StrEnum):
     INGEST = "ingest"  # index trees and refresh them
     KNOWLEDGE = "knowledge"  # write what is remembered beside the code
     EXECUTE = "execute"  # run builds and tests
+    WRITE = "write"  # put a patch on a branch of the repository
     APPROVE = "approve"  # let others' requests to run pass
     ADMIN = "admin"  # keys, workspaces, backups, the audit log
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
+from hub.cli.adding import NOTHING_ADDED, Added
 from hub.errors import HubError
 from indexer.errors import Cancelled, IndexerError
 
@@ -38,9 +39,10 @@ _EXACT = frozenset({"export", "monitor", "plan", "serve"})  # JSON, pictures wit
 DONE, NOTHING, FAILED, STOPPED = 0, 1, 2, 130
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, added: Added = NOTHING_ADDED) -> int:
+    """Runs one command and returns its exit code. What it takes on is in ``options.added``."""
+    options = _parser(added).parse_args(arguments)
+    options.added = added
     for stream in (sys.stdout, sys.stderr):
         # What a terminal cannot show, or a shell handed over as bytes that are no text, is spelt out.
         if isinstance(stream, TextIOWrapper):
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         # Imported here, because --help and a misspelt option need nothing, and looking up needs no parser.
-        commands = import_module(f"hub.cli.{_HOMES.get(options.command, 'lookups')}")
+        home = added.homes.get(options.command) or f"hub.cli.{_HOMES.get(options.command, 'lookups')}"
+        commands = import_module(home)
         run: Callable[[argparse.Namespace], int] = getattr(commands, options.command.replace("-", "_"))
         with _shown_to(options):
             code = run(options)
@@ -90,7 +93,7 @@ def _report(options: argparse.Namespace, message: str, hint: str) -> None:
         print(visible(f"codehub: {message}" + (f"\n  {hint}" if hint else "")), file=sys.stderr)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(added: Added) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     shared.add_argument("--data", type=Path, metavar="DIR", help="the folder that holds the indexes")
@@ -176,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_keys,
         _add_backup,
         _add_jobs,
+        added.parsers,
     ):
         add(command)
     repair = command("repair", "bring the vector index in line with the tables")
@@ -379,7 +383,7 @@ def _add_keys(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
         "--scope",
         action="append",
         metavar="SCOPE",
-        help="read, ingest, knowledge, execute, approve or admin; may be repeated (default: read)",
+        help="read, ingest, knowledge, execute, write, approve or admin; may be repeated (default: read)",
     )
     create.add_argument(
         *("--workspace", "-w"),

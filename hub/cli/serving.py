@@ -5,6 +5,7 @@ import os
 import sys
 
 from hub.cli import DONE, STOPPED
+from hub.cli.adding import standing_at
 from hub.cli.output import json_text, settings_of
 from hub.errors import SettingsError
 from hub.http_api.serving import Ended, Started
@@ -38,7 +39,7 @@ def serve(options: argparse.Namespace) -> int:
             print(f"  the first key, which may do everything and is shown only now: {started.first_key.text}")
         print("  Ctrl-C stops it", flush=True)
 
-    ended = run(settings, tell)
+    ended = run(settings, tell, [standing_at(each) for each in options.added.served])
     code = STOPPED if ended is Ended.BY_FORCE else DONE
     if ended is not Ended.IN_ORDER:
         sys.stdout.flush()

@@ -10,6 +10,7 @@ from hub import background, health, indexing, shapes, wiring
 from hub.auth.model import ALL_WORKSPACES
 from hub.calibrating import unattended
 from hub.cli import DONE, FAILED, NOTHING
+from hub.cli.adding import standing_at
 from hub.cli.handing import done
 from hub.cli.output import print_json, print_notes, settings_of
 from hub.cli.progress import shown
@@ -103,7 +104,8 @@ def doctor(options: argparse.Namespace) -> int:
     for mended in fixed if not options.json else ():
         print(f"fixed    {mended.subject}: {mended.done}")
     findings: list[health.Finding] = []
-    for finding in health.examine(settings, around):
+    added = [standing_at(place) for place in options.added.checks]
+    for finding in health.examine(settings, around, added):
         if not options.json:
             _print_finding(finding, findings[-1].group if findings else None)
         findings.append(finding)

@@ -3,12 +3,13 @@
 import asyncio
 import ctypes
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hub.http_api import (
     access,
@@ -25,6 +26,7 @@ from hub.http_api import (
     reading,
     working,
 )
+from hub.http_api.extending import METHODS, Extension
 from hub.http_api.state import State
 
 SWEEP_S = 60.0  # between two looks for services that nobody uses any more
@@ -42,16 +44,20 @@ _TAGS = (
 )
 
 
-def create_app(state: State) -> FastAPI:
-    """All routes of a server. Its documentation page is off, since FastAPI's loads scripts from elsewhere."""
+def create_app(state: State, extensions: Sequence[Extension] = ()) -> FastAPI:
+    """All routes of a server, and what extensions serve beside them.
+
+    Its documentation page is off, since FastAPI's loads scripts from elsewhere.
+    """
 
     @asynccontextmanager
     async def running(_app: FastAPI) -> AsyncIterator[None]:
-        sweeping = asyncio.create_task(_sweep(state))
-        try:
+        async with AsyncExitStack() as stack:
+            for extension in extensions:
+                await stack.enter_async_context(extension.running())
+            sweeping = asyncio.create_task(_sweep(state))
+            stack.callback(sweeping.cancel)
             yield
-        finally:
-            sweeping.cancel()
 
     app = FastAPI(
         title="codehub",
@@ -72,6 +78,8 @@ def create_app(state: State) -> FastAPI:
     for module in (reading, asking, overview, working, access, administration, hooks, openai, metrics, pages):
         app.include_router(module.router)
     app.include_router(overview.health)
+    # Beside the routes that are described: what speaks a protocol of its own describes itself in it.
+    app.router.routes.extend(Route(each.path, _Application(each.app), methods=METHODS) for each in extensions)
     describe = app.openapi
 
     def described() -> dict[str, Any]:
@@ -87,9 +95,19 @@ def create_app(state: State) -> FastAPI:
     return app
 
 
-def application(state: State) -> ASGIApp:
+def application(state: State, extensions: Sequence[Extension] = ()) -> ASGIApp:
     """The routes behind the doors, with a line of the log for each request."""
-    return logs.watched(guards.guarded(logs.traced(create_app(state)), state), state.metrics)
+    return logs.watched(guards.guarded(logs.traced(create_app(state, extensions)), state), state.metrics)
+
+
+class _Application:
+    """An application for a route, which would take a plain function for one of a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
 
 
 async def _sweep(state: State) -> None:

@@ -40,6 +40,8 @@ STATUSES: Mapping[type[Exception], int] = {
     hub_errors.ServerError: 502,
     hub_errors.AccessError: 400,
     hub_errors.UnknownAccess: 404,
+    hub_errors.KnowledgeError: 400,
+    hub_errors.UnknownSession: 404,
     hub_errors.BackendError: 502,
     hub_errors.BackendBusy: 503,
     hub_errors.PromptTooLong: 413,

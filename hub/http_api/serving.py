@@ -34,6 +34,7 @@ from hub.auth.store import KeyRing
 from hub.config import Settings
 from hub.errors import SettingsError
 from hub.http_api import access, app, logs
+from hub.http_api.extending import Extend, Extension
 from hub.http_api.metrics import Metrics
 from hub.http_api.state import State
 from hub.jobs import Jobs
@@ -78,7 +79,7 @@ class Ended(StrEnum):
     BY_FORCE = "by force"  # at a second signal; nothing was waited for
 
 
-def serve(settings: Settings, tell: Callable[[Started], None]) -> Ended:
+def serve(settings: Settings, tell: Callable[[Started], None], extend: Sequence[Extend] = ()) -> Ended:
     """Runs until a signal; ``tell`` is called once it takes requests. Raises HubError or IndexerError if it cannot."""
     context = _encryption(settings)
     with ExitStack() as stack:
@@ -86,6 +87,7 @@ def serve(settings: Settings, tell: Callable[[Started], None]) -> Ended:
         listener = stack.enter_context(listening(settings))
         local, path = stack.enter_context(local_socket(settings))
         state = stack.enter_context(opened_state(settings))
+        extensions = [stack.enter_context(make(state)) for make in extend]
         first_key = state.keys.first_key()
         if first_key:
             told = {"key_id": first_key.record.key_id, "owner": first_key.record.owner}
@@ -107,7 +109,7 @@ def serve(settings: Settings, tell: Callable[[Started], None]) -> Ended:
             _notify("READY=1")
 
         stack.callback((settings.data / TOLD).unlink, missing_ok=True)
-        server = Server(state, ((listener, context), (local, None)), started)
+        server = Server(state, ((listener, context), (local, None)), started, extensions=extensions)
         _settle_memory()
         server.run()
         if server.force_exit:
@@ -149,10 +151,11 @@ class Server(uvicorn.Server):
         listeners: Sequence[tuple[socket.socket, ssl.SSLContext | None]],
         on_start: Callable[[], None],
         grace_s: float = GRACE_S,
+        extensions: Sequence[Extension] = (),
     ) -> None:
         super().__init__(
             uvicorn.Config(
-                app.application(state),
+                app.application(state, extensions),
                 http=Connection,
                 ws="none",
                 lifespan="on",

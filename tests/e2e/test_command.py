@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hub.cli import main
+from agents.command import main
 from tests.support.command import COMMAND, LIMIT_S, ROOT, environment, run
 from tests.support.trees import write_tree
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-COMMAND = "import sys; from hub.cli import main; sys.exit(main())"
+COMMAND = "import sys; from agents.command import main; sys.exit(main())"
 # Another user may not be able to read this one's Python, so what is needed is loaded before.
 _COMMAND_AS = """
-import encodings.utf_8_sig, os, sys, filelock, numpy, hub.cli.upkeep
+import encodings.utf_8_sig, os, sys, filelock, numpy, agents.command, hub.cli.upkeep
 user = int(sys.argv.pop(1))
 os.setgroups([]); os.setgid(user); os.setuid(user)
-sys.exit(hub.cli.main())
+sys.exit(agents.command.main())
 """
 LIMIT_S = 110.0  # below the limit of a test, so that a command that hangs is reported with what it printed
 _KEPT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH")
