@@ -143,7 +143,28 @@ class _Setting:
     def variable(self) -> str:
         return f"CODEHUB_{self.field.upper()}"
 
+    @property
+    def guarded(self) -> bool:
+        """Whether it decides where code is sent and kept, or who may do what: then a tree has no say in it."""
+        return self.table in _GUARDED_TABLES or self.field in _GUARDED
 
+
+_GUARDED_TABLES = frozenset({"agents", "server", "webhooks"})
+_GUARDED = frozenset(
+    {
+        *(
+            "data",
+            "ollama_host",
+            "llama_server_url",
+            "openai_url",
+            "full_url",
+            "vectors",
+            "embedded_model",
+            "full_model",
+        ),
+        *("secrets_redact", "profile_slots_folder"),
+    }
+)
 _KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 SETTINGS = (
     _Setting("data", "", "data"),
@@ -316,15 +337,16 @@ def _checked(values: Mapping[str, object]) -> Settings:
 def _find_file(environment: Mapping[str, str], folder: Path) -> Path | None:
     if named := environment.get("CODEHUB_CONFIG"):
         return Path(named).expanduser()
-    candidates = (
-        folder / SETTINGS_FILE,
-        Path(platformdirs.user_config_dir("codehub", appauthor=False)) / SETTINGS_FILE,
-    )
+    candidates = (folder / SETTINGS_FILE, _own_file())
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
+def _own_file() -> Path:
+    return Path(platformdirs.user_config_dir("codehub", appauthor=False)) / SETTINGS_FILE
+
+
 def _from_file(file: Path, *, own: bool) -> dict[str, object]:
-    """The settings in it. Where it is not the user's ``own`` it may have come with a tree, and loosens nothing."""
+    """The settings in it. Where it is not the user's ``own`` it may have come with a tree."""
     try:
         tree = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -337,12 +359,12 @@ def _from_file(file: Path, *, own: bool) -> dict[str, object]:
         where = f"{table}.{key}" if table else key
         if (table, key) not in known:
             raise SettingsError(f"{where} in {file} is no setting.", "See docs/settings.md for all of them.")
-        if table == "agents" and not own:
+        setting = known[table, key]
+        if setting.guarded and not setting.secret and not own:
             raise SettingsError(
                 f"{where} stands in {file}, which may have come with a tree.",
-                "What agents may do is said in your own settings file, or in the one that CODEHUB_CONFIG names.",
+                f"Write it into your own {_own_file()}, or name this file in CODEHUB_CONFIG if you trust it.",
             )
-        setting = known[table, key]
         if setting.secret:
             raise SettingsError(
                 f"{where} stands in {file}.", f"Keys belong in no file that is shared: set {setting.variable} instead."

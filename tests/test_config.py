@@ -12,6 +12,11 @@ from hub.config import SETTINGS, SETTINGS_FILE, Settings, _Setting, load
 from hub.errors import BackendUnavailable, SettingsError
 
 
+def own(folder: Path) -> dict[str, str]:
+    """The environment of a user who names the file in there as his."""
+    return {"CODEHUB_CONFIG": str(folder / SETTINGS_FILE)}
+
+
 def written(folder: Path, text: str) -> Path:
     (folder / SETTINGS_FILE).write_text(text, encoding="utf-8")
     return folder
@@ -152,18 +157,21 @@ def test_a_setting_can_be_given_in_the_file_and_as_a_variable(row: _Setting, tmp
     from_variable = load({}, {row.variable: in_variable}, tmp_path.parent)
     assert getattr(from_variable, row.field) == meant
     if not row.secret:
-        file = written(tmp_path, f"{heading}{row.key} = {in_file}\n") / SETTINGS_FILE
-        from_file = load({}, {"CODEHUB_CONFIG": str(file)}, tmp_path.parent)
+        from_file = load({}, own(written(tmp_path, f"{heading}{row.key} = {in_file}\n")), tmp_path.parent)
         assert getattr(from_file, row.field) == meant
     assert meant != getattr(load({}, {}, tmp_path.parent), row.field)
 
 
-@pytest.mark.parametrize("row", [row for row in SETTINGS if row.table == "agents"], ids=lambda row: row.field)
-def test_what_agents_may_do_is_not_taken_from_a_file_that_may_have_come_with_a_tree(
+@pytest.mark.parametrize("row", [row for row in SETTINGS if row.guarded and not row.secret], ids=lambda row: row.field)
+def test_where_code_goes_and_who_may_act_is_not_taken_from_a_file_that_may_have_come_with_a_tree(
     row: _Setting, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="may have come with a tree") as refusal:
-        load({}, {}, written(tmp_path, f"[agents]\n{row.key} = {VALUES[row.field][0]}\n"))
+        load(
+            {},
+            {},
+            written(tmp_path, (f"[{row.table}]\n" if row.table else "") + f"{row.key} = {VALUES[row.field][0]}\n"),
+        )
     assert "CODEHUB_CONFIG" in refusal.value.hint
 
 
@@ -229,7 +237,7 @@ def test_an_unknown_variable_is_an_error_that_lists_the_known() -> None:
 )
 def test_a_value_of_the_wrong_kind_in_the_file_is_told_what_it_must_be(text: str, hint: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refusal:
-        load({}, {}, written(tmp_path, text))
+        load({}, own(written(tmp_path, text)))
     assert refusal.value.hint == hint
     assert " is " in refusal.value.message
 
@@ -308,7 +316,7 @@ def test_ollamas_own_variable_is_understood_in_all_its_forms(host: str, address:
 def test_our_own_settings_go_before_ollamas_variable(tmp_path: Path) -> None:
     variables = {"OLLAMA_HOST": "one", "CODEHUB_OLLAMA_HOST": "two"}
     assert load({}, variables, tmp_path).ollama_host == "two"
-    assert load({}, {"OLLAMA_HOST": "one"}, written(tmp_path, "[ollama]\nhost = 'three'")).ollama_host == "three"
+    assert load({}, {"OLLAMA_HOST": "one"} | own(written(tmp_path, "[ollama]\nhost = 'three'"))).ollama_host == "three"
     assert load({}, {"OLLAMA_HOST": ""}, tmp_path.parent).ollama_host == ollama.DEFAULT_HOST
 
 
