@@ -277,7 +277,7 @@ def load(
         values["ollama_host"] = host
     file = _find_file(environment, folder or Path.cwd())
     if file is not None:
-        values |= _from_file(file, own=file != (folder or Path.cwd()) / SETTINGS_FILE)
+        values |= _from_file(file, own=bool(environment.get("CODEHUB_CONFIG")) or file == _own_file())
     known = {setting.variable: setting for setting in SETTINGS}
     for name, text in environment.items():
         if name.startswith("CODEHUB_") and name != "CODEHUB_CONFIG":
