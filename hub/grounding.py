@@ -13,6 +13,7 @@ from itertools import groupby
 from hub.claims.names import CODE_WORD, LANGUAGE, NAME, cut_off
 from hub.model import Citation, Prompt
 from indexer.model import Span
+from indexer.patterns import later
 
 # Constants of the checks and of quoting, each with its range. Judgements, checked by the cases in tests/test_grounding.
 QUOTED_LINES = 12  # lines of a quote: 6 to 40
@@ -28,42 +29,42 @@ LONGEST_WORD = 8_000  # characters without a blank, likewise: 4,000 to 32,000
 SHORTEST_REPEATED = 4  # words of a whole sentence that may not come twice: 3 to 7
 
 _NUMBERS = r"[0-9]+(?:[ \t]*,[ \t]*[0-9]+)*"
-_LABELS = re.compile(rf"\s?\[({_NUMBERS})\]")
+_LABELS = later(rf"\s?\[({_NUMBERS})\]")
 # A mark of a prompt's piece, such as F3:120-158, and what a model makes of it: inner lines, one line, the file alone.
 _LINES = r"L?[0-9]{1,7}(?:[ \t]{0,2}[-\u2013][ \t]{0,2}L?[0-9]{1,7})?"
 _MARK = rf"F[0-9]{{1,5}}(?::[ \t]?{_LINES})?"
 _MARKS = rf"{_MARK}(?:[ \t]{{0,2}}[,;][ \t]{{0,2}}(?:{_MARK}|{_LINES})){{0,20}}"
 _IN_BRACKETS = rf"\[(?:{_NUMBERS}|{_MARKS})\]"
-_SENTENCE_END = re.compile(rf"(?<=[.!?])(?:\s*{_IN_BRACKETS})*\s+|\n")
-_BLANK = re.compile(r" (?!\[)")  # not what stands between a text and its label
-_MAY_BE_LABELS = re.compile(rf"(?:\s*{_IN_BRACKETS})*\s*(?:\[(?:[0-9, \t]*|F[FL0-9:,; \t\u2013-]{{0,900}}))?")
-_MARKED_LABELS = re.compile(rf"(?:\s|(?<![\w)]))\[({_NUMBERS})\]")  # where evidence has marks, a[1] is a subscript
+_SENTENCE_END = later(rf"(?<=[.!?])(?:\s*{_IN_BRACKETS})*\s+|\n")
+_BLANK = later(r" (?!\[)")  # not what stands between a text and its label
+_MAY_BE_LABELS = later(rf"(?:\s*{_IN_BRACKETS})*\s*(?:\[(?:[0-9, \t]*|F[FL0-9:,; \t\u2013-]{{0,900}}))?")
+_MARKED_LABELS = later(rf"(?:\s|(?<![\w)]))\[({_NUMBERS})\]")  # where evidence has marks, a[1] is a subscript
 _COLON_WITHIN = r"(?=[^\])`\n]{0,900}:)"
-_MARKED = re.compile(
+_MARKED = later(
     rf"\s?\[{_COLON_WITHIN}({_MARKS})\]|\s?(?<![\w)])\[({_MARKS})\](?!\()"
     rf"|\s?\({_COLON_WITHIN}({_MARKS})\)|\s?(?<![\w/.:`-])(F[0-9]{{1,5}}:{_LINES})(?![\w/:])"
 )
-_MARKED_IN_CODE = re.compile(rf"\[{_COLON_WITHIN}({_MARKS})\]")
-_ALL_MARKS = re.compile(rf"`\[?{_COLON_WITHIN}({_MARKS})\]?`")  # a code span of nothing else
-_ONE_MARK = re.compile(r"(?:(F[0-9]+):?[ \t]?)?(?:L?([0-9]+)(?:[ \t]*[-\u2013][ \t]*L?([0-9]+))?)?")
+_MARKED_IN_CODE = later(rf"\[{_COLON_WITHIN}({_MARKS})\]")
+_ALL_MARKS = later(rf"`\[?{_COLON_WITHIN}({_MARKS})\]?`")  # a code span of nothing else
+_ONE_MARK = later(r"(?:(F[0-9]+):?[ \t]?)?(?:L?([0-9]+)(?:[ \t]*[-\u2013][ \t]*L?([0-9]+))?)?")
 _OURS = "\x01"  # stands before a label that was given here, so that no label of the model's passes for one
-_CODE_SPAN = re.compile(r"(`[^`\n]*`)")
-_LABELS_IN_CODE = re.compile(rf"(?<![\w)\]])\[({_NUMBERS})\]")  # unlike subscripts, after nothing that has elements
+_CODE_SPAN = later(r"(`[^`\n]*`)")
+_LABELS_IN_CODE = later(rf"(?<![\w)\]])\[({_NUMBERS})\]")  # unlike subscripts, after nothing that has elements
 _PLACE = r"(?:[\w.+~-]{1,100}/){0,30}[\w.+~-]{1,100}\.[A-Za-z]\w{0,7}:[0-9]{1,7}(?:-[0-9]{1,7})?"
-_PLACES = re.compile(rf"\s?\[({_PLACE}(?:[ \t]*[,;][ \t]*{_PLACE}){{0,20}})\]|(?<![\w./+~-])({_PLACE})(?![\w/])")
-_ONE_PLACE = re.compile(r"(.+):([0-9]+)(?:-([0-9]+))?")
-_IS_COMMENT = re.compile(r"^\s*(?://|/\*|\*(?!\w))")
-_COMMENT_MARK = re.compile(r"^\s*(?://[/!]?<?|/\*[*!]?<?|\*(?!/))\s?|\s*\*+/\s*$")
-_QUOTE_MARK = re.compile(r"^\s*>\s?")
-_LICENCE = re.compile(
+_PLACES = later(rf"\s?\[({_PLACE}(?:[ \t]*[,;][ \t]*{_PLACE}){{0,20}})\]|(?<![\w./+~-])({_PLACE})(?![\w/])")
+_ONE_PLACE = later(r"(.+):([0-9]+)(?:-([0-9]+))?")
+_IS_COMMENT = later(r"^\s*(?://|/\*|\*(?!\w))")
+_COMMENT_MARK = later(r"^\s*(?://[/!]?<?|/\*[*!]?<?|\*(?!/))\s?|\s*\*+/\s*$")
+_QUOTE_MARK = later(r"^\s*>\s?")
+_LICENCE = later(
     r"\bcopyright\b|\(c\) \d{4}|\bSPDX-|\blicen[cs]ed? (?:under|file|terms)\b|\bgoverned by\b", re.IGNORECASE
 )
-_BREAK = re.compile(r"\W*$|\||#")  # blank lines, rules, tables, headings
-_FENCE = re.compile(r"```|~~~|[\\@](?:end)?(?:code|verbatim)\b")
-_SUMMARY_TAG = re.compile(r"[\\@](?:brief|short|details|note)\s+")
-_APART = re.compile(r"[\\@](?!(?:[a-z]|ref|link)\b)[a-z]+\b|copyright\b|SPDX-", re.IGNORECASE)
-_ITEM = re.compile(r"[-*+]\s+|\d+[.)]\s+")
-_PROSE_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z`\"(])")
+_BREAK = later(r"\W*$|\||#")  # blank lines, rules, tables, headings
+_FENCE = later(r"```|~~~|[\\@](?:end)?(?:code|verbatim)\b")
+_SUMMARY_TAG = later(r"[\\@](?:brief|short|details|note)\s+")
+_APART = later(r"[\\@](?!(?:[a-z]|ref|link)\b)[a-z]+\b|copyright\b|SPDX-", re.IGNORECASE)
+_ITEM = later(r"[-*+]\s+|\d+[.)]\s+")
+_PROSE_SENTENCE = later(r"(?<=[.!?])\s+(?=[A-Z`\"(])")
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from hub.retrieval import OPERATOR, symbols_named
 from indexer.errors import QuestionError
 from indexer.index import Index
 from indexer.model import Edge, Provenance, ReferenceKind, Span, Symbol
+from indexer.patterns import later
 
 MOST_SYMBOLS = 8  # definitions named in one answer
 MOST_NAMESAKES = 200  # symbols of one name whose edges are looked up
@@ -49,9 +50,7 @@ _FORMS_OF_CLASSES = (
     ("includers", rf"(?:who|what|which\s+\w+)\s+includes?\s+{_FILE}"),
     ("includes", rf"what\s+(?:files\s+)?(?:does|do)\s+{_FILE}\s+include"),
 )
-_COMPILED = tuple(
-    (kind, re.compile(rf"\s*{form}\s*[?.!]*\s*", re.IGNORECASE)) for kind, form in _FORMS + _FORMS_OF_CLASSES
-)
+_COMPILED = tuple((kind, later(rf"\s*{form}\s*[?.!]*\s*", re.IGNORECASE)) for kind, form in _FORMS + _FORMS_OF_CLASSES)
 
 
 class Relation(StrEnum):

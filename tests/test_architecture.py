@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Lowest first. A module imports from its own layer's left only; names in one entry are peers and do not meet.
 LAYERS = {
     "indexer": [
-        ["errors", "model", "words", "processes", "secrets", "sharing"],
+        ["errors", "model", "words", "processes", "secrets", "sharing", "patterns"],
         ["files", "history", "cpp", "documents"],
         ["chunking", "rows", "embedding", "static_embedding", "vectors", "linking"],
         ["symbol_table"],
@@ -44,7 +44,6 @@ LAYERS = {
         ["errors", "model"],
         [
             "parameters",
-            "policy",
             "recipes",
             "patches",
             "cursors",
@@ -55,7 +54,7 @@ LAYERS = {
             "relay",
             "connect",
         ],
-        ["runs"],
+        ["runs", "policy"],
         ["desk"],
         ["exploring"],
         ["tools"],
@@ -66,7 +65,7 @@ LAYERS = {
 }
 PACKAGES = ["indexer", "hub", "agents"]
 DOORS = {
-    "hub": {"model", "errors", "index", "pipeline", "processes", "secrets"},
+    "hub": {"model", "errors", "index", "pipeline", "processes", "secrets", "patterns"},
     # What is decided is of principals, what is looked up goes by services, and what is kept is taken by its own door.
     "agents": {
         *("model", "errors", "service", "auth", "workspaces", "config", "knowledge", "shapes", "prompting"),

@@ -12,6 +12,7 @@ from itertools import product
 
 from hub.claims.model import Claim, Relation
 from hub.claims.names import CODE_WORD, LANGUAGE
+from indexer.patterns import later
 
 MOST_SIGNS = 1_000  # of one kind in a text; each takes a character of its own
 MOST_TEXT = 60_000  # characters that are read; an answer has 3,000
@@ -24,30 +25,30 @@ _NAMES, _PATHS, _CODES, _LABELS = 0xE000, 0xEC00, 0xF400, 0xF800
 _N, _P, _L = "[\ue000-\uebff]", "[\uec00-\uf3ff]", "[\uf800-\uf8fe]"
 _BLOCK = "\uf8ff"
 _DOT = "\u2024"  # of an abbreviation, which ends no sentence
-_SIGN = re.compile("[\ue000-\uf8ff]")
+_SIGN = later("[\ue000-\uf8ff]")
 
-_FENCE = re.compile(r"^[ \t]{0,8}(`{3,9}|~{3,9})[^`\n]*\n(.*?)(?:^[ \t]{0,8}\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_LABEL = re.compile(r"\s?\[([0-9]{1,7}(?:[ \t]{0,4},[ \t]{0,4}[0-9]{1,7}){0,40})\]")
-_CODE_SPAN = re.compile(r"`([^`\n]{1,400})`")
-PATH = re.compile(
+_FENCE = later(r"^[ \t]{0,8}(`{3,9}|~{3,9})[^`\n]*\n(.*?)(?:^[ \t]{0,8}\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_LABEL = later(r"\s?\[([0-9]{1,7}(?:[ \t]{0,4},[ \t]{0,4}[0-9]{1,7}){0,40})\]")
+_CODE_SPAN = later(r"`([^`\n]{1,400})`")
+PATH = later(
     r"(?<![\w/.~-])((?:[\w.+~-]{1,80}/){0,20}[\w+~-][\w.+~-]{0,80}"
     r"\.(?:hpp|hxx|hh|h|cpp|cxx|cc|cppm|ccm|cuh|cu|c|inl|ipp|ixx|inc|tcc|tpp|txt|cmake|py|proto))"
     r"(?::([0-9]{1,7})(?:[-\u2013]([0-9]{1,7}))?)?(?![\w/-]|\.\w)"
 )
 # A code span that is one name: what it returns before it, arguments after it.
-_ONE_NAME = re.compile(
+_ONE_NAME = later(
     r"(?:[\w:<>,*& ]{1,80}[\s*&])??((?:(?:::)?[A-Za-z_]\w{0,80}(?:<[^<>`]{0,80}>)?(?:::|\.|->)){0,8}"
     r"(?:operator ?(?:\(\)|\[\]|[^\w\s(]{1,3})|~?[A-Za-z_]\w{0,80}))(?:<[^<>`]{0,80}>)?"
     r"(?:\([^`]{0,200}\)(?: const)?(?: noexcept)?(?: override)?)?;?"
 )
 # What makes a code span more than a name.
-OPERATOR = re.compile(
+OPERATOR = later(
     r"[-+*/%|&^=!]=|&&|\|\||\+\+|--|\s(?:[-+*/%?=<>]|<<|>>)\s|(?<![\w)])!(?=\w)|\w=\w|^return\s|^#\s*(?:include"
     r"|define|if)"
 )
-_SUITE = re.compile(r"[A-Z]\w*\.\w+")
-_ARGUMENTS = re.compile(r"<[^<>]{0,80}>")
-_CAPITAL = re.compile(r"(?<![\w`:.>~-])[A-Z][A-Za-z0-9]{2,}(?![\w:]|\.\w)")
+_SUITE = later(r"[A-Z]\w*\.\w+")
+_ARGUMENTS = later(r"<[^<>]{0,80}>")
+_CAPITAL = later(r"(?<![\w`:.>~-])[A-Z][A-Za-z0-9]{2,}(?![\w:]|\.\w)")
 # Capitalised words that begin sentences and name nothing.
 _PLAIN = frozenset(
     """About Above After Again All Also Although And Another Any Are Arguments As At Base Bases Be Because Before Below
@@ -64,10 +65,10 @@ _PLAIN = frozenset(
     Well Were What When Whenever Where Whereas Whether Which While Who Whose Why Will With Within Without Yes
     You Your Answer API CPU GPU HTTP JSON RAII STL UTF ASCII POSIX Linux Windows Unix Google""".split()
 )
-_ABBREVIATION = re.compile(r"\b(e\.g|i\.e|etc|vs|cf|resp|approx)\.", re.IGNORECASE)
-_SENTENCE_END = re.compile(rf"(?<=[.!?])(?:\s*{_L})*(?:\s+|$)|\n+")
-_ITEM = re.compile(rf"\s*(?:[-*+\u2022]|[0-9]{{1,3}}[.)])\s+(?:the |in )?({_N})")
-_IS_ITEM = re.compile(r"\s*(?:[-*+\u2022]|[0-9]{1,3}[.)])\s")
+_ABBREVIATION = later(r"\b(e\.g|i\.e|etc|vs|cf|resp|approx)\.", re.IGNORECASE)
+_SENTENCE_END = later(rf"(?<=[.!?])(?:\s*{_L})*(?:\s+|$)|\n+")
+_ITEM = later(rf"\s*(?:[-*+\u2022]|[0-9]{{1,3}}[.)])\s+(?:the |in )?({_N})")
+_IS_ITEM = later(r"\s*(?:[-*+\u2022]|[0-9]{1,3}[.)])\s")
 
 # Words that may stand around a name or before a verb and change nothing.
 _QUALITY = (
@@ -81,17 +82,15 @@ _KIND = (
     r"|overloads?|routines?|helpers?|callbacks?|operators?|objects?|instances?|members?|implementations?)"
 )
 _ARTICLE = r"the|an?|its own|its|their|another|this|that|both|either|all|each|only|same|own|other"
-_BEFORE_NAME = re.compile(
+_BEFORE_NAME = later(
     rf"(?:\b(?:(?:{_ARTICLE}|{_QUALITY}) )+(?:{_KIND} )?|\b{_KIND} )(?:(?:named|called) )?(?={_N})", re.IGNORECASE
 )
-_AFTER_NAME = re.compile(
-    rf"(?<={_N})(?!(?:'s)?(?: \w+)? (?:base|parent|derived) )(?:'s)? {_KIND}\b(?! (?:of|in|from)\b)"
-)
-_DESTRUCTOR = re.compile(rf"({_N})(?:'s)? destructor\b|\bdestructor of ({_N})")
-_OWNER = re.compile(rf"({_N})(?: class| struct)?'s ({_N})|({_N})(?: {_KIND})? of ({_N})")
-_FROM_OWNER = re.compile(rf"\b(overrides?) ({_N}) (?:from|in|declared in|inherited from) ({_N})")
-_ASIDE = re.compile(rf"(?<={_N}) ?(?:\((?:in |at |see |from )?{_P}(?:,? {_P})*\)|(?:in|at) {_P}(?:(?: and|,) {_P})*)")
-_ADVERB = re.compile(
+_AFTER_NAME = later(rf"(?<={_N})(?!(?:'s)?(?: \w+)? (?:base|parent|derived) )(?:'s)? {_KIND}\b(?! (?:of|in|from)\b)")
+_DESTRUCTOR = later(rf"({_N})(?:'s)? destructor\b|\bdestructor of ({_N})")
+_OWNER = later(rf"({_N})(?: class| struct)?'s ({_N})|({_N})(?: {_KIND})? of ({_N})")
+_FROM_OWNER = later(rf"\b(overrides?) ({_N}) (?:from|in|declared in|inherited from) ({_N})")
+_ASIDE = later(rf"(?<={_N}) ?(?:\((?:in |at |see |from )?{_P}(?:,? {_P})*\)|(?:in|at) {_P}(?:(?: and|,) {_P})*)")
+_ADVERB = later(
     r"(?<=\s)(?:also|then|directly|simply|internally|itself|just|always|in turn|subsequently|repeatedly|immediately|"
     r"explicitly|implicitly|publicly|privately|virtually|usually|normally|typically|finally|first|again|lastly|next|"
     r"currently|therefore|thus|once|twice|mainly|primarily|merely|both|conditionally|recursively|safely|(?:two|three|"
@@ -99,28 +98,26 @@ _ADVERB = re.compile(
     r"(?=[\s,.:;]|$),? ?",
     re.IGNORECASE,
 )
-_INDIRECTLY = re.compile(r"\b(?:indirectly|eventually|ultimately|transitively|in the end)\b ?", re.IGNORECASE)
-_LINE_AFTER = re.compile(
-    rf"({_P}),?(?: at| on)? \(?(?:at )?lines? ([0-9]{{1,7}})(?:(?:-|\u2013| to )([0-9]{{1,7}}))?\)?"
-)
-_LINE_BEFORE = re.compile(rf"\blines? ([0-9]{{1,7}})(?:(?:-|\u2013| to )([0-9]{{1,7}}))? (?:of|in) ({_P})")
-_FOLLOWING = re.compile(
+_INDIRECTLY = later(r"\b(?:indirectly|eventually|ultimately|transitively|in the end)\b ?", re.IGNORECASE)
+_LINE_AFTER = later(rf"({_P}),?(?: at| on)? \(?(?:at )?lines? ([0-9]{{1,7}})(?:(?:-|\u2013| to )([0-9]{{1,7}}))?\)?")
+_LINE_BEFORE = later(rf"\blines? ([0-9]{{1,7}})(?:(?:-|\u2013| to )([0-9]{{1,7}}))? (?:of|in) ({_P})")
+_FOLLOWING = later(
     r"(?: (?:the following|these|several|some|many|various|other|two|three|four|five|[0-9]+|different|helper))*"
     r" (?:functions|methods|classes|places|others|ones|structs|types|macros|helpers)?"
     rf"(?:(?: here)?:|,? (?:including|such as|namely|notably)) ?(?={_N})",
     re.IGNORECASE,
 )
-_BARE_ASIDE = re.compile(r" \([^()\ue000-\uf8ff]{1,60}\)")
-_IS_ONE = re.compile(
+_BARE_ASIDE = later(r" \([^()\ue000-\uf8ff]{1,60}\)")
+_IS_ONE = later(
     rf"(?<={_N}) (?:is|are) (?:an? |the )?(?:\w+ ){{0,2}}(?:class|struct|function|method|macro|type)(?:es|s)? "
     r"(?:(?:that|which) (?=calls|invokes|derives|inherits|extends|implements|overrides|is )|(?=defined|declared"
     r"|derived))"
 )
-_IT_DOES = re.compile(
+_IT_DOES = later(
     r"(?:;|,? and)(?: rather| instead| then| here)? it (?=calls |invokes |derives |inherits |extends |implements "
     r"|overrides |is defined)"
 )
-_ENUMERATED = re.compile(rf"(?<=[,;:] )(?:(?:and|in) )?(?:[(]?[0-9a-c][.)] )(?={_N})")
+_ENUMERATED = later(rf"(?<=[,;:] )(?:(?:and|in) )?(?:[(]?[0-9a-c][.)] )(?={_N})")
 
 _AND = r"(?:, and |, or |, | and | or | & | as well as |; )"
 _LIST = rf"{_N}(?:{_AND}{_N}){{0,40}}"
@@ -151,7 +148,7 @@ class _Form:
 
 
 def _form(relation: Relation, expression: str, *, reverse: bool = False) -> _Form:
-    return _Form(relation, re.compile(expression, re.IGNORECASE), reverse)
+    return _Form(relation, later(expression, re.IGNORECASE), reverse)
 
 
 _FORMS = (
@@ -239,7 +236,7 @@ _FORMS = (
     _form(Relation.INCLUDES, rf"({_P}) is included (?:by|from|in) ({_P})", reverse=True),
 )
 # What is said further on of the name that a sentence begins with.
-_LEADING = re.compile(rf"^(?:in |inside |within )?({_N})")
+_LEADING = later(rf"^(?:in |inside |within )?({_N})")
 _LATER = (
     _form(
         Relation.CALLS,
@@ -251,15 +248,15 @@ _LATER = (
     _form(Relation.OVERRIDES, rf"(?:\band|,) (?:is )?overridden (?:by|in) ({_LIST})", reverse=True),
     _form(Relation.DEFINED, rf"(?:\band|\bbut|,) (?:is )?{_DEFINED} (?:in|at) ({_P})"),
 )
-_OTHER_SUBJECT = re.compile(r"\b(?:which|that|who|whose|where|when|if|because|since|so)\b", re.IGNORECASE)
-_PRONOUN = re.compile(
+_OTHER_SUBJECT = later(r"\b(?:which|that|who|whose|where|when|if|because|since|so)\b", re.IGNORECASE)
+_PRONOUN = later(
     r"(?:it|(?:this|the) (?:function|method|class|struct|macro|constructor|destructor)|this)(?= )", re.IGNORECASE
 )
-_TAKEN_BACK_AFTER = re.compile(
+_TAKEN_BACK_AFTER = later(
     r"\W*(?:,|\bbut|\band)? ?(?:which|that|this|it) (?:is|would be) (?:in|un|not |wrong|false)", re.IGNORECASE
 )
 # What takes an assertion back where it stands in the same clause before it.
-_TAKEN_BACK = re.compile(
+_TAKEN_BACK = later(
     r"\b(?:not|no|none|never|nothing|nobody|neither|nor|without|cannot|if|whether|unless|suppose|supposing|assume"
     r"|assuming|"
     r"imagine|should|would|could|might|may|unclear|false|incorrect|wrong|untrue|doubtful|unlikely|impossible"
@@ -267,20 +264,20 @@ _TAKEN_BACK = re.compile(
     r"rather than|hardly|rarely|like|as if|in case|say)\b|n't\b",
     re.IGNORECASE,
 )
-_CLAUSE = re.compile(r"[,;:()]|\bbut\b|\bhowever\b|\u2014| - ", re.IGNORECASE)
-_ANTECEDENT = re.compile(r",? (?:which|that|who) ")  # behind a name: the name is also a subject
-_BASE_FORM = re.compile(
+_CLAUSE = later(r"[,;:()]|\bbut\b|\bhowever\b|\u2014| - ", re.IGNORECASE)
+_ANTECEDENT = later(r",? (?:which|that|who) ")  # behind a name: the name is also a subject
+_BASE_FORM = later(
     r",?(?: which| that| who)? (?:call|invoke|delegate|forward|make|contain|derive|inherit|descend|extend"
     r"|subclass|implement"
     r"|override|reimplement|redefine)\b"
 )
-_IMPERATIVE = re.compile(r"\W*(?:\w+ )?(?:call|invoke|delegate|forward|make|contain|derive|inherit|extend|implement)\b")
-_ONE_DOES = re.compile(
+_IMPERATIVE = later(r"\W*(?:\w+ )?(?:call|invoke|delegate|forward|make|contain|derive|inherit|extend|implement)\b")
+_ONE_DOES = later(
     r"(?:,? (?:which|that|who))? (?:is|was|gets|has been|(?:call|invoke|delegate|forward|make|contain|derive|inherit"
     r"|descend|extend|subclass|implement|override|reimplement|redefine)s)\b"
 )
 # A string or number that is said to be the code's own, not a count of what the sentence speaks of.
-_VALUES = re.compile(
+_VALUES = later(
     r"\b(?:returns?|prints?|logs?|writes?|outputs?|messages?|strings?|texts?|prefix|suffix|equals?|is|to|key)"
     r"(?: the| an?)?(?: string| text| message| literal| value)?:? [\"\u201c]([^\"\u201d\n]{3,120})[\"\u201d]"
     r"|\b(?:returns|defaults? to|default (?:value )?(?:of|is)|(?:is|are|be) set to|initiali[sz]ed (?:to|with)"
@@ -290,7 +287,7 @@ _VALUES = re.compile(
     r"|size (?:of|is)) (-?[0-9][0-9_,'.]{0,18}(?<![,.])|0x[0-9a-fA-F]{1,16})(?![\w%])",
     re.IGNORECASE,
 )
-_ASKED = re.compile(r"\s*(?:so )?(?:does|do|did|is|are|was|were)\s+", re.IGNORECASE)
+_ASKED = later(r"\s*(?:so )?(?:does|do|did|is|are|was|were)\s+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

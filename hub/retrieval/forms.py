@@ -6,23 +6,25 @@ bounded or excludes what follows. Knows nothing of what the lines mean together.
 
 import re
 
+from indexer.patterns import later
+
 EXTENSION = (
     r"(?:c|cc|cpp|cxx|c\+\+|C|h|hh|hpp|hxx|h\+\+|H|inl|inc|ipp|ixx|cppm|tcc|tpp|txx|cu|cuh|mm?|def|proto|cmake|txt)"
 )
 PATH = rf"(?:[A-Za-z]:(?=[\\/]))?[\w./\\~+@-]{{1,300}}\.{EXTENSION}"
-PLACE = re.compile(
+PLACE = later(
     rf"(?<![\w./\\~+@-])(?P<path>{PATH})"
     r"(?::(?P<line>\d{1,7})(?::\d{1,6})?(?![\w:]\w)|\((?P<msvc>\d{1,7})(?:,\d{1,6}){0,3}\)"
     r"|[\"']?, line (?P<word>\d{1,7})\b| @ (?P<windbg>\d{1,7})\b| : (?P<breakpad>\d{1,7})\b)"
 )
-ANY_FILE = re.compile(r"(?:^|\s|\()(?P<path>/[^\s:()]{1,300}):(?P<line>\d{1,7})(?::\d{1,6})?\)?\s*$")
+ANY_FILE = later(r"(?:^|\s|\()(?P<path>/[^\s:()]{1,300}):(?P<line>\d{1,7})(?::\d{1,6})?\)?\s*$")
 
 # Frames of stacks. What follows the address is read by ``_Reader.frame``.
 HEX = r"(?:0x)?[0-9a-fA-F`]{4,17}"
 BREAKPOINT = r"(?:Thread \d+ \S+ hit )?Breakpoint \d+, "
 AT = r"\)(?: const)? at \S{1,300}:\d+"
 FRAMES = tuple(
-    re.compile(pattern)
+    later(pattern)
     for pattern in (
         rf"#\d{{1,6}}\s+(?:{HEX}\s+)?(?:in\s|pc\s{HEX}\s+\S+)?\s*(?P<rest>\S.*)",  # gdb, sanitizers, Android
         rf"\*?\s*frame #\d{{1,6}}: {HEX} (?:[^`\s]{{1,200}}`)?(?P<rest>.*)",  # lldb
@@ -38,91 +40,89 @@ FRAMES = tuple(
         r"\d{1,4}\s{1,8}[\w.+-]{1,100}\s{1,40}0x[0-9a-f]{8,16} (?P<rest>\S.*)",  # crash reports of macOS
     )
 )
-BY_ITSELF = re.compile(  # what follows a number without an address, and is not prose
+BY_ITSELF = later(  # what follows a number without an address, and is not prose
     r"(?=[^\s(]+ ?\().{0,3900}\)(?: const)?(?: (?:from|in) \S+)?$|<(?:null|signal|unknown)|\?\? |\S+ in \S+$|0x"
 )
-IN_MODULE = re.compile(r" in [^\s()]+$")
-MODULE_AFTER = re.compile(
+IN_MODULE = later(r" in [^\s()]+$")
+MODULE_AFTER = later(
     r"\s(?:in|from) [^\s()]+$|\s\((?:in )?[^\s()]*(?:\+0x[0-9a-f]+|\.so[\d.]*)\)$|\s\(BuildId: \w+\)$"
     r"|\s\[0x[0-9a-f]+\]$"
     r"|\s\+ \d+$"
 )
-ENDS_OF_STACKS = re.compile(
+ENDS_OF_STACKS = later(
     r"\b(?:__cxa_throw|(?<!::)(?:__GI_)?(?:abort|raise)(?= \()|_{2,3}assert_fail(?:_base)?|__assert_rtn|LogMessageFatal"
     r"|signal handler called|_?sigtramp|KiUserExceptionDispatch\w*)"
 )
-THREAD = re.compile(r"Thread \d+ (?:\(|Crashed|name:)|\* ?thread #\d+|thread #\d+")
-LATER_STACK = re.compile(
+THREAD = later(r"Thread \d+ (?:\(|Crashed|name:)|\* ?thread #\d+|thread #\d+")
+LATER_STACK = later(
     r"freed by thread|allocated by (?:thread|main)|[Bb]lock was alloc'd|free'd\b|was created by"
     r"|created by (?:main )?thread|is located .{0,80}(?:stack|frame)"
     r"|Previous (?:atomic )?(?:read|write)|was stored to memory at|allocated at\b"
 )
-REPORT = re.compile(
+REPORT = later(
     r"(?:ERROR|WARNING): (?P<tool>\w{1,40}Sanitizer): (?P<text>.*)|SUMMARY: \w{1,40}Sanitizer: (?P<summary>.*)"
     r"|\bruntime error: (?P<undefined>.*)"
 )
-MEMCHECK = re.compile(
+MEMCHECK = later(
     r"Invalid (?:read|write|free)|Conditional jump or move|Use of uninitiali[sz]ed|Mismatched free|Jump to the invalid"
     r"|Syscall param|Process terminating|[\d,]+ (?:\([^()]*\) )?bytes in [\d,]+ blocks are"
     r"|Possible data race|lock order"
 )
-DIRECT_LEAK = re.compile(r"(?:Direct|Indirect) leak of")
+DIRECT_LEAK = later(r"(?:Direct|Indirect) leak of")
 
-DIAGNOSTIC = re.compile(
-    r"\s{0,8}:?\s{0,8}(?P<level>fatal error|error|warning|note|message|remark)\b ?[A-Z]{0,5}\d{0,5}: ?"
-)
-REQUIRED = re.compile(r"\s*:?\s+(?:required (?:from|by)|recursively required)|\s*: In |.{0,20}see reference to")
-LOCATED = re.compile(
+DIAGNOSTIC = later(r"\s{0,8}:?\s{0,8}(?P<level>fatal error|error|warning|note|message|remark)\b ?[A-Z]{0,5}\d{0,5}: ?")
+REQUIRED = later(r"\s*:?\s+(?:required (?:from|by)|recursively required)|\s*: In |.{0,20}see reference to")
+LOCATED = later(
     r"(?P<path>(?:[A-Za-z]:)?(?:/[^\s:()]{1,300}|\\[^:()]{1,300}|[^:()]{0,300}?\.\w{1,6}|[^\s:()]{0,200}\.h\+\+))"
     r"(?::(?P<line>\d{1,7})(?::\d{1,6})?:|\((?P<msvc>\d{1,7})(?:,\d{1,6}){0,3}\)\s?:)(?P<rest>.*)"
 )
-INCLUDED = re.compile(r"(?:In file included|\s+) +from (?=\S+:\d)")
-IN_FUNCTION = re.compile(
+INCLUDED = later(r"(?:In file included|\s+) +from (?=\S+:\d)")
+IN_FUNCTION = later(
     r"\b[Ii]n (?:[a-z ]{0,40})(?:function|constructor|destructor|instantiation of) [`'\u2018\"]?(?P<name>.+)"
 )
-ECHO = re.compile(r"\s*(?:->\s*)?\d+ *[|\t]|\s+\|")
-CARET = re.compile(r"[\s~|-]*\^[\s~^|-]*$")
-QUOTED = re.compile(r"\u2018([^\u2018\u2019]{2,2000})\u2019|'([^']{2,2000})'|`([^`']{2,2000})[`']|\"([^\"]{2,2000})\"")
-QUALIFIED = re.compile(r"(?<![\w:])[A-Za-z_]\w*(?:::~?[A-Za-z_]\w*)+")
-REQUIRES = re.compile(r"in instantiation of|requested here|see reference to")
-ARGUMENTS = re.compile(r"<[^<>]{0,2000}>")
-WITH = re.compile(r"\[with .*")
+ECHO = later(r"\s*(?:->\s*)?\d+ *[|\t]|\s+\|")
+CARET = later(r"[\s~|-]*\^[\s~^|-]*$")
+QUOTED = later(r"\u2018([^\u2018\u2019]{2,2000})\u2019|'([^']{2,2000})'|`([^`']{2,2000})[`']|\"([^\"]{2,2000})\"")
+QUALIFIED = later(r"(?<![\w:])[A-Za-z_]\w*(?:::~?[A-Za-z_]\w*)+")
+REQUIRES = later(r"in instantiation of|requested here|see reference to")
+ARGUMENTS = later(r"<[^<>]{0,2000}>")
+WITH = later(r"\[with .*")
 
-UNDEFINED = re.compile(
+UNDEFINED = later(
     r"(?:undefined (?:reference to|(?:hidden |protected )?symbol(?:: ?| (?=[`'\"_])))|unresolved external symbol"
     r"|multiple definition of|duplicate symbol(?:: ?| (?=[`'\"_]))|relocation .{0,60} against symbol)\s*(?P<rest>.*)"
 )
-ALREADY = re.compile(r"LNK2005: (?P<rest>.*) already defined")
-FOR_ARCHITECTURE = re.compile(r'"(?P<rest>[^"]{1,2000})", referenced from:')
-REFERRER = re.compile(r"\s{4,}(?P<rest>\S.*) in [^\s()]+\.(?:o|a|dylib)(?:\[\d+\])?(?:\(\S+\))?$")
-REFERENCED = re.compile(r"referenced in function (?P<rest>.*)")
-LINKED_PLACE = re.compile(r">>> (?:referenced by|defined (?:at|in)) (?P<rest>.*)")
+ALREADY = later(r"LNK2005: (?P<rest>.*) already defined")
+FOR_ARCHITECTURE = later(r'"(?P<rest>[^"]{1,2000})", referenced from:')
+REFERRER = later(r"\s{4,}(?P<rest>\S.*) in [^\s()]+\.(?:o|a|dylib)(?:\[\d+\])?(?:\(\S+\))?$")
+REFERENCED = later(r"referenced in function (?P<rest>.*)")
+LINKED_PLACE = later(r">>> (?:referenced by|defined (?:at|in)) (?P<rest>.*)")
 
-TEST_FAILED = re.compile(
+TEST_FAILED = later(
     r"\[ {2}FAILED {2}\] (?P<google>[A-Z_a-z][\w/]*\.[\w/]+)"
     r"|\s*\d+ - (?P<ctest>\S.*?) \((?:Failed|SEGFAULT|Timeout|Subprocess|ILLEGAL|NUMERICAL|Not Run"
     r"|SIG\w+|Child aborted)"
     r"|.{0,20}Test +#\d+: (?P<running>\S+) \.*\**(?:Failed|Exception|Timeout)"
     r"|TEST CASE: {1,4}(?P<doctest>\S.*)|Scenario: (?P<scenario>.*)"
 )
-TEST_RUN = re.compile(r"\[ RUN {6}\] (?P<name>[\w/.]+)")
-TEST_PROGRESS = re.compile(r"\[(?:==|--|\s{2}PASSED|\s{7}OK|\s{2}SKIPPED)")
-FAILURE = re.compile(
+TEST_RUN = later(r"\[ RUN {6}\] (?P<name>[\w/.]+)")
+TEST_PROGRESS = later(r"\[(?:==|--|\s{2}PASSED|\s{7}OK|\s{2}SKIPPED)")
+FAILURE = later(
     r"\s*(?:Failure\b|FAILED:|(?:FATAL )?ERROR: (?:CHECK|REQUIRE|test case)|error: in \"(?P<boost>[^\"]+)\"[:\s])"
 )
-EXPRESSION = re.compile(r"(?<!values: )\b(?:REQUIRE|CHECK|ASSERT|EXPECT)\w*\( ?(?P<rest>.*)")
-RULE = re.compile(r"[-.=~]{20,}$")
-TEST_NAME = re.compile(
+EXPRESSION = later(r"(?<!values: )\b(?:REQUIRE|CHECK|ASSERT|EXPECT)\w*\( ?(?P<rest>.*)")
+RULE = later(r"[-.=~]{20,}$")
+TEST_NAME = later(
     r"(?:--gtest_filter=)?((?:\w+/)?[A-Z]\w*(?:Tests?|Suite|Fixture|TestCase)(?:/\d+)?|\w+/[A-Z]\w*)\.\w+(?:/\w+)?"
 )
 
-ASSERTION = re.compile(
+ASSERTION = later(
     r"Assertion [`'\"\u2018]?(?P<gnu>.{1,600}?)['`\u2019\"]? failed|Assertion failed: (?P<c>.*)"
     r"|[Cc]heck failed: (?P<check>.*)|CHECK(?:_\w+)? failed:? ?(?P<macro>.*)"
     r"|\bASSERT(?:ION)?(?: FAILED)?: (?P<other>.*)"
 )
-IN_ASSERTION = re.compile(r"function (?P<name>[\w:~<>]+)|:\d+: (?P<gnu>[^:`].{1,600}): Assertion")
-TERMINATE = re.compile(
+IN_ASSERTION = later(r"function (?P<name>[\w:~<>]+)|:\d+: (?P<gnu>[^:`].{1,600}): Assertion")
+TERMINATE = later(
     r"terminat(?:e called after throwing an instance of|ing (?:due to|with) uncaught exception of type)"
     r" '?(?P<type>[\w:]*\w)'?(?:: (?P<text>.*))?|what\(\): +(?P<what>.*)"
 )
@@ -132,19 +132,19 @@ LEVELS = {
     "w": 2, "notice": 3, "info": 3, "i": 3, "debug": 3, "trace": 3,
 }  # fmt: skip
 LEVEL = r"(?:TRACE|DEBUG|INFO|NOTICE|WARN(?:ING)?|ERR(?:OR)?|CRIT(?:ICAL)?|FATAL|SEVERE)"
-GLOG = re.compile(
+GLOG = later(
     r"(?P<level>[IWEF])\d{4,8} \d\d:\d\d:\d\d(?:\.\d+)?\s+\S+ (?P<path>[^\s:\]]{1,300}):(?P<line>\d{1,7})\]"
     r" ?(?P<text>.*)"
 )
-STAMP = re.compile(
+STAMP = later(
     r"\[?(?:\d{4}[-/.]\d\d[-/.]\d\d[T ]\d\d:\d\d:\d\d|\d\d:\d\d:\d\d[.,]\d{2,9}|\d\d:\d\d:\d\d\]"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]+ [\w./-]+(?:\[\d+\])?:)[\d.,:Z+-]*\]?"
 )
-BRACKETED = re.compile(r"\s*(?:\[[^\[\]]{0,60}\]|\([^()]{0,30}\)|\d+|[-|:])")
-BARE_LEVEL = re.compile(rf"\s*[<\[(]?(?P<level>{LEVEL}|{LEVEL.lower()})[>\])]?(?=[\s:|,-])\s*[:|-]*", re.ASCII)
-PLAIN_LEVEL = re.compile(rf"(?:\[(?P<bracketed>{LEVEL}|{LEVEL.lower()})\]:?|(?P<bare>{LEVEL}):)\s+(?P<text>\S.*)")
+BRACKETED = later(r"\s*(?:\[[^\[\]]{0,60}\]|\([^()]{0,30}\)|\d+|[-|:])")
+BARE_LEVEL = later(rf"\s*[<\[(]?(?P<level>{LEVEL}|{LEVEL.lower()})[>\])]?(?=[\s:|,-])\s*[:|-]*", re.ASCII)
+PLAIN_LEVEL = later(rf"(?:\[(?P<bracketed>{LEVEL}|{LEVEL.lower()})\]:?|(?P<bare>{LEVEL}):)\s+(?P<text>\S.*)")
 
-NOISE = re.compile(
+NOISE = later(
     # Sanitizers, debuggers and handlers of crashes
     r"[=.-]+$|==\d+==|\s*(?:=>)?0x[0-9a-f]+:|Shadow byte|\s+(?:Addressable|Partially|Heap|Freed|Stack|Global|Poisoned"
     r"|Container|Array|Intra|ASan|Left|Right|Shadow)\b.*: +[0-9a-f]{2}|AddressSanitizer:DEADLY|\s*Hint:|Exiting$"
@@ -162,18 +162,16 @@ NOISE = re.compile(
     r"|assertions:|Running \d+ test|\*\*\* \d+ failure|\s+Which is:|(?:  )?Actual:|Expected equality|\s*values:"
     r"|The following tests FAILED|Value of:"
 )
-PREFIX = re.compile(
-    r"(?:##\[\w{1,20}\]|\d{4}-\d\d-\d\dT[\d:.]{8,20}Z |==\d+==(?!ERROR|WARN)\s?|\d{1,3}>(?=\S)|[>|] ){0,3}"
-)
-UNLIKELY_PROSE = re.compile(r"0x[0-9a-f]|[{};=\\#@|]|::")
-BLANK = re.compile(  # what a message of a log was given, and its format has not
+PREFIX = later(r"(?:##\[\w{1,20}\]|\d{4}-\d\d-\d\dT[\d:.]{8,20}Z |==\d+==(?!ERROR|WARN)\s?|\d{1,3}>(?=\S)|[>|] ){0,3}")
+UNLIKELY_PROSE = later(r"0x[0-9a-f]|[{};=\\#@|]|::")
+BLANK = later(  # what a message of a log was given, and its format has not
     r"\b\w{2,8}://\S+|(?<![\w/\\.])(?:[A-Za-z]:)?(?:[\w.~+-]{0,100}[/\\]){1,40}[\w.~+-]*|\b0x[0-9a-fA-F]+\b"
     r"|\b[0-9a-f]{8,64}\b|(?<!\w)[-+]?\d[\d.,:]*(?:[a-zA-Z%]{1,3}\b)?|\b(?:std|__gnu_cxx|__cxx11)::[\w:]*"
 )
-COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")  # of a terminal
-SPACES = re.compile(r"\s+")
-WORD = re.compile(r"[^\W\d_]{2,}")  # of any language
-SYSTEM_PATH = re.compile(
+COLOUR = later(r"\x1b\[[0-9;]{0,20}[A-Za-z]")  # of a terminal
+SPACES = later(r"\s+")
+WORD = later(r"[^\W\d_]{2,}")  # of any language
+SYSTEM_PATH = later(
     r"(?:^|/)(?:usr/(?:local/)?(?:include|lib\w*|libexec|share|src|bin)|lib(?:32|64)?|nptl|sysdeps|csu|libsanitizer"
     r"|compiler-rt|bits|opt/rh|Windows Kits|minkernel|vctools|ucrt|Xcode\.app|nix/store|stdlib|signal)/|/include/c\+\+/"
     r"|/VC/|^f:/dd/|libc[-_]start|(?:^|/)(?:invoke|std_function|std_thread|pthread_kill|raise|abort|assert|start_thread"
@@ -181,7 +179,7 @@ SYSTEM_PATH = re.compile(
     r"|^(?:\.{1,2}/)*(?:nptl|sysdeps|csu|assert|stdlib|signal|debug|string|malloc|libio|misc|elf|io|posix)/[a-z_]+\.[chS]$",
     re.IGNORECASE,
 )
-SYSTEM_NAME = re.compile(
+SYSTEM_NAME = later(
     r"(?:std|__gnu_cxx|__cxxabiv1|__sanitizer|__asan|__tsan|__msan|__lsan|__ubsan|abi)::|(?:.*::)?_[_A-Z]\w*$"
     r"|operator (?:new|delete)|_?start$|(?:lib)?c?_?start_?main|start_thread$|pthread_\w+$|clone3?$|abort$"
     r"|raise$|malloc$"
@@ -197,12 +195,12 @@ KEYWORDS = frozenset(  # and what else is quoted without being a name worth aski
 )
 
 # Texts that hold none of these are no paste; most questions end here.
-HINT = re.compile(
+HINT = later(
     rf"\.{EXTENSION}(?::|\(|\"?, line | @ )\d|#\d|0x[0-9a-f]|\b_{{1,4}}Z[A-Za-z]|\?[?$\w]?\w{{1,60}}@|!\w"
     r"|\d# |\d\d:\d\d:\d\d"
     r"|(?i:undefined (?:reference|symbol)|unresolved external|multiple definition|duplicate symbol|failed|failure"
     rf"|sanitizer: |terminat(?:e|ing) )|(?m:^\W?{LEVEL}\]?:? )|(?m:^\[\w+\] )|(?m:^\S+Test)"
     r"|gtest_filter|\[ RUN|/\w+\.\w+/\d"
 )
-LEADING_ADDRESS = re.compile(r"0x[0-9a-fA-F]+\s*(?:in )?")
-HEX_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,16}\b|\bpc [0-9a-f]{6,16}\b")
+LEADING_ADDRESS = later(r"0x[0-9a-fA-F]+\s*(?:in )?")
+HEX_ADDRESS = later(r"\b0x[0-9a-fA-F]{4,16}\b|\bpc [0-9a-f]{6,16}\b")
