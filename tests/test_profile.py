@@ -50,6 +50,7 @@ from hub.capacity.profile.knobs import (
     spell_cpus,
 )
 from hub.capacity.profile.renderings import EXAMPLE, Form, line_for, render, table
+from hub.cli.adding import NOTHING_ADDED
 from hub.config import SETTINGS, Settings, load
 from hub.errors import BackendUnavailable, SettingsError
 from hub.model import GenerationOptions, Prompt
@@ -416,7 +417,7 @@ def test_the_command_that_a_line_names_is_one_of_ours() -> None:
     row = settled(Profile(yarn_factor=2.5), Engine.OLLAMA, Knob.YARN_FACTOR)
     program, *words = shlex.split(line_for(row, Engine.OLLAMA))
     assert program == "codehub"
-    asked_for = cli._parser().parse_args(words)
+    asked_for = cli._parser(NOTHING_ADDED).parse_args(words)
     assert (asked_for.command, asked_for.factor) == ("extend-context", 2.5)
 
 
