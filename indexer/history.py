@@ -189,11 +189,14 @@ def _filters_off(root: Path) -> tuple[str, ...] | None:
 
 
 def _own_filters(root: Path) -> list[str]:
-    """The content filters that the repository itself defines; comparing files would run them. The user's may run."""
-    asked = ("--includes", "-z", "--name-only", "--get-regexp", r"^filter\.")
+    """The content filters that the repository itself defines; comparing files would run them. The user's may run, but
+    for git-lfs where the repository names the program that it then starts.
+    """
+    asked = ("--includes", "-z", "--name-only", "--get-regexp", r"^(filter|lfs\.extension)\.")
     listed = [_git(root, "config", scope, *asked) or "" for scope in ("--local", "--worktree")]
-    keys = "".join(listed).split("\0")
-    return sorted({key.removeprefix("filter.").rpartition(".")[0] for key in keys if key})
+    keys = [key for key in "".join(listed).split("\0") if key]
+    own = {key.removeprefix("filter.").rpartition(".")[0] for key in keys if key.startswith("filter.")}
+    return sorted(own | {"lfs" for key in keys if key.startswith("lfs.")})
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -209,7 +212,7 @@ def _git_bytes(root: Path, arguments: Sequence[str], given: bytes = b"") -> byte
             capture_output=True,
             timeout=GIT_TIMEOUT_S,
             check=False,
-            env=_environment(),
+            env=git_environment(),
             input=given,
         )
     except (OSError, subprocess.TimeoutExpired):
@@ -217,7 +220,8 @@ def _git_bytes(root: Path, arguments: Sequence[str], given: bytes = b"") -> byte
     return done.stdout if done.returncode == 0 else None
 
 
-def _environment() -> dict[str, str]:
+def git_environment() -> dict[str, str]:
+    """What git is started with: where programs and the user's own settings are, and nothing that leads elsewhere."""
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _CLOSED
 
 
@@ -432,7 +436,7 @@ def _blocks(repository: Path, arguments: Sequence[str], given: bytes) -> Iterato
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=git_environment(),
         )
     except OSError:
         raise _Broken from None
