@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from hub.model import Citation
 from hub.prompting import visible
+from hub.prompting.layout import in_one_line
 from hub.retrieval import OPERATOR, symbols_named
 from indexer.errors import QuestionError
 from indexer.index import Index
@@ -160,7 +161,9 @@ def _definitions(name: str, symbols: Sequence[Symbol]) -> TableAnswer:
     lines = []
     for citation, symbol in zip(citations, symbols, strict=False):
         form = "is defined" if symbol.is_definition else "is declared"
-        lines.append(f"{symbol.qualified_name} ({symbol.kind}) {form} at {symbol.span} [{citation.label}]")
+        lines.append(
+            f"{symbol.qualified_name} ({symbol.kind}) {form} at {in_one_line(str(symbol.span))} [{citation.label}]"
+        )
         lines.append(f"    {symbol.signature}")
         if symbol.doc:
             lines.append(f"    {_shortened(symbol.doc)}")
@@ -191,7 +194,7 @@ def _edges(relation: Relation, name: str, symbols: Sequence[Symbol], places: Seq
     subject = meant[0] if len(meant) == 1 else f"{name} ({len(meant)} symbols have this name)"
     if not places:
         where = Citation(1, symbols[0].span, symbols[0].qualified_name)
-        return TableAnswer(f"{subject} stands at {symbols[0].span} [1]; {none}.", (where,))
+        return TableAnswer(f"{subject} stands at {in_one_line(str(symbols[0].span))} [1]; {none}.", (where,))
     return _listed(relation, name, subject, places)
 
 
@@ -204,7 +207,7 @@ def _listed(relation: Relation, name: str, subject: str, places: Sequence[tuple[
     lines = [f"{subject} {verb} in {len(places)} place{'s' if len(places) > 1 else ''}:"]
     for citation, (edge, other) in zip(citations, shown, strict=True):
         sure = "" if edge.how is not Provenance.BY_NAME else " (by name)"
-        lines.append(f"  {edge.path}:{edge.line} {other}{sure} [{citation.label}]")
+        lines.append(f"  {in_one_line(edge.path)}:{edge.line} {other}{sure} [{citation.label}]")
     if len(places) > MOST_EDGES:
         command = _COMMANDS.get(relation, relation.value)
         lines.append(f"  and {len(places) - MOST_EDGES} more; `codehub {command} {name}` lists them.")
