@@ -164,7 +164,12 @@ def _print_request(approval: Approval) -> None:
     what = f"{approval.tool} in {approval.workspace}, asked by {who}, until {written_time(approval.until)}"
     print(f"{approval.approval_id}  {_visible(what)}")
     for name, value in approval.told.items():
-        print(f"  {_visible(name)}: {_visible(json_text({'': value})[5:-1])}")
+        if isinstance(value, str) and "\n" in value:  # a patch, which is decided by reading it
+            print(f"  {_visible(name)}:")
+            for line in value.split("\n"):
+                print(f"  | {_visible(line)}")
+        else:
+            print(f"  {_visible(name)}: {_visible(json_text({'': value})[5:-1])}")
 
 
 def _visible(text: str) -> str:

@@ -8,6 +8,12 @@ let failing = false;
 
 const away = (when) => (Date.parse(when) - Date.now()) / 1000;
 
+// A patch is read line by line; everything else as it is written.
+function shown(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text.includes("\n") ? element("pre", {}, text) : text;
+}
+
 function row(asked) {
   const decide = (grant) => async () => {
     try {
@@ -23,7 +29,7 @@ function row(asked) {
     { class: "card job", "data-approval": asked.id },
     element("div", { class: "job-head" }, element("strong", {}, asked.tool), element("span", { class: "mono small" }, asked.workspace), element("span", { class: "chip fair" }, `${duration(Math.max(0, away(asked.until)))} left`)),
     element("p", { class: "small muted" }, `asked by ${asked.owner || asked.asked_by}, ${duration(Math.max(0, -away(asked.asked_at)))} ago`),
-    element("dl", { class: "keys-list" }, Object.entries(asked.told).flatMap(([name, value]) => [element("dt", { class: "muted small" }, name), element("dd", { class: "mono" }, typeof value === "string" ? value : JSON.stringify(value))])),
+    element("dl", { class: "keys-list" }, Object.entries(asked.told).flatMap(([name, value]) => [element("dt", { class: "muted small" }, name), element("dd", { class: "mono" }, shown(value))])),
     element("p", { class: "mono small muted" }, `digest ${asked.digest}`),
     element("div", { class: "search-row" }, element("button", { class: "button primary", type: "button", onclick: decide(true) }, "Let it pass once"), element("button", { class: "button danger", type: "button", onclick: decide(false) }, "Deny")),
   );
