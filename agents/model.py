@@ -68,6 +68,7 @@ class Call:
     tell: Callable[[str, float, float | None], None] = ignore_progress  # words, done, total where it is known
     cancelled: Callable[[], bool] = never
     as_json: bool = False  # the caller, a program, wants one JSON object instead of text
+    workspace: str = ""  # that is meant where the arguments name none
     bound: Binding | None = None  # what was allowed, for tools that have a binding
 
 

@@ -78,8 +78,9 @@ def create_app(state: State, extensions: Sequence[Extension] = ()) -> FastAPI:
     for module in (reading, asking, overview, working, access, administration, hooks, openai, metrics, pages):
         app.include_router(module.router)
     app.include_router(overview.health)
-    # Beside the routes that are described: what speaks a protocol of its own describes itself in it.
-    app.router.routes.extend(Route(each.path, _Application(each.app), methods=METHODS) for each in extensions)
+    # Beside the routes that are described: what speaks a protocol of its own describes itself in it. First, since to
+    # compare a path with all the others takes as long as to answer a call.
+    app.router.routes[:0] = [Route(each.path, _Application(each.app), methods=METHODS) for each in extensions]
     describe = app.openapi
 
     def described() -> dict[str, Any]:

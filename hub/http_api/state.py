@@ -44,6 +44,7 @@ class Streams:
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="stream")
         self._open: set[Channel] = set()  # touched by the event loop's thread alone
         self._stopping = ""
+        self._told: list[Callable[[], None]] = []
 
     @property
     def stopping(self) -> str:
@@ -75,6 +76,13 @@ class Streams:
         self._stopping = reason
         for channel in tuple(self._open):
             channel.stop(reason)
+        told, self._told = self._told, []
+        for tell in told:
+            tell()
+
+    def on_stop(self, tell: Callable[[], None]) -> None:
+        """Has others told when the server stops, whose connections stay open beside these. Called by the event loop."""
+        self._told.append(tell)
 
     def close(self) -> None:
         """Lets go of the threads. What they do is stopped already."""

@@ -113,7 +113,7 @@ def find(data: Path) -> Remote | None:
             str(told.get("settings", "")),
             told.get("started_at"),
         )
-        with closing(_connected(remote.socket)):
+        with closing(connected(remote.socket)):
             return remote
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -136,11 +136,11 @@ class _Connection(HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = _connected(self._path)
+        self.sock = connected(self._path)
         self.sock.settimeout(SILENCE_S)
 
 
-def _connected(path: str) -> socket.socket:
+def connected(path: str) -> socket.socket:
     """Raises OSError, also where another user listens: what is asked would be told to them."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with ExitStack() as failed:

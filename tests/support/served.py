@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from hub import config
 from hub.auth.model import ALL_WORKSPACES, Grant, Scope
 from hub.config import Settings
 from hub.http_api import serving
+from hub.http_api.extending import Extend
 from hub.http_api.state import State
 from tests.support.trees import COUNTER, index_of, write_tree
 
@@ -76,30 +77,33 @@ def served(
     tree: Mapping[str, str | bytes] | None = None,
     *,
     settings: Settings | None = None,
+    extend: Sequence[Extend] = (),
     **changes: Any,
 ) -> Iterator[Served]:
     """Indexes the tree (COUNTER unless another is given; an empty one is left out) and serves it until the end.
 
-    ``changes`` are fields of Settings. Also after a failure nothing is left running.
+    ``extend`` is what it serves beside its own routes, ``changes`` are fields of Settings. Also after a failure
+    nothing is left running.
     """
     data = tmp_path / "data"
     data.mkdir(exist_ok=True)
     files = dict(COUNTER) if tree is None else dict(tree)
     if files:
         index_of(write_tree(tmp_path / "tree", files), data)
-    with serving_state(settings or settings_for(data, **changes)) as running:
+    with serving_state(settings or settings_for(data, **changes), extend) as running:
         yield running
 
 
 @contextmanager
-def serving_state(settings: Settings) -> Iterator[Served]:
+def serving_state(settings: Settings, extend: Sequence[Extend] = ()) -> Iterator[Served]:
     """Serves what lies in the data folder of these settings."""
     with ExitStack() as stack:
         listener = stack.enter_context(serving.listening(settings))
         local, path = stack.enter_context(serving.local_socket(settings))
         state = stack.enter_context(serving.opened_state(settings))
+        extensions = [stack.enter_context(make(state)) for make in extend]
         up = threading.Event()
-        server = serving.Server(state, ((listener, None), (local, None)), up.set, grace_s=2)
+        server = serving.Server(state, ((listener, None), (local, None)), up.set, grace_s=2, extensions=extensions)
         thread = threading.Thread(target=server.run, name="server")
         thread.start()
 

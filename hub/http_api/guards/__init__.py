@@ -54,6 +54,9 @@ CHANGES_PER_MINUTE = 120  # of one key
 MOST_AT_ONCE_BEYOND_STREAMS = 64  # of one key, beside as many answers as there may be at all
 MOST_STRANGERS_AT_ONCE = 64  # of one address
 
+# What only reads, and what agents call, which is recorded tool by tool.
+_UNRECORDED = frozenset({Kind.READ, Kind.ASK, Kind.TOOLS})
+
 Headers = dict[bytes, list[bytes]]
 
 
@@ -228,7 +231,7 @@ class _Guard:
         """What the application refused, and what was changed. Reading leaves no line."""
         if status in (401, 403):
             await self._deny(Reason.KEY if status == 401 else Reason.SCOPE, scope, status, caller, kind, source)
-        elif scope["method"] not in SAFE and kind not in (Kind.READ, Kind.ASK) and not scope["state"].get("audited"):
+        elif scope["method"] not in SAFE and kind not in _UNRECORDED and not scope["state"].get("audited"):
             outcome = "done" if 200 <= status < 400 else "failed"
             detail: Detail = {"status": status, "address": _told(source)}
             await self._records.changed(caller.principal, _action(scope, kind), "", outcome, detail)
@@ -270,6 +273,8 @@ def _follows_link(scope: Scope, headers: Headers) -> bool:
 def _form(scope: Scope, kind: Kind, headers: Headers) -> Form:
     if kind is Kind.PAGE and _wants_page(headers):
         return Form.PAGE
+    if kind is Kind.TOOLS:
+        return Form.RPC
     return Form.OPENAI if scope["path"].startswith("/v1/") else Form.JSON
 
 

@@ -24,10 +24,13 @@ _ALWAYS = (
 _UNKEPT = (b"cache-control", b"no-store")
 _TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 _CORS = b"access-control-"
-_EXPOSED = (b"access-control-expose-headers", b"retry-after, x-request-id")
+_EXPOSED = (b"access-control-expose-headers", b"retry-after, x-request-id, mcp-session-id")
 _PREFLIGHT = (
     (b"access-control-allow-methods", b"GET, POST, DELETE"),
-    (b"access-control-allow-headers", b"authorization, content-type"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, mcp-protocol-version, mcp-session-id, mcp-method, mcp-name, codehub-workspace",
+    ),
     (b"access-control-max-age", b"600"),
 )
 _OURS = frozenset(name for name, _ in _ALWAYS) | {_TRANSPORT[0], b"server"}
@@ -40,6 +43,7 @@ _OPENAI = {
     429: ("rate_limit_error", "rate_limit_exceeded"),
     503: ("server_error", None),
 }
+_REFUSED = -32000
 
 
 class Form(Enum):
@@ -47,6 +51,7 @@ class Form(Enum):
 
     JSON = "a program"
     OPENAI = "a client of OpenAI's interface"
+    RPC = "a client of JSON-RPC"
     PAGE = "a browser that went to a page"
 
 
@@ -86,6 +91,10 @@ class Answer:
                 text = f"{refusal.message} {refusal.hint}".strip()
                 name, code = _OPENAI.get(refusal.status, ("invalid_request_error", None))
                 body = json.dumps({"error": {"message": text, "type": name, "param": None, "code": code}})
+            case Form.RPC:
+                # Of no request, since none was read; the code is the first of those that JSON-RPC leaves to servers.
+                error = {"code": _REFUSED, "message": refusal.message, "data": {"hint": refusal.hint}}
+                body = json.dumps({"jsonrpc": "2.0", "id": None, "error": error})
             case Form.JSON:
                 body = json.dumps({"error": refusal.message, "hint": refusal.hint})
         await self.give(refusal.status, ((b"content-type", kind), *refusal.headers), body.encode())

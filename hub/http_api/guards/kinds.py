@@ -16,6 +16,7 @@ class Kind(StrEnum):
     READ = "read"
     ASK = "ask"  # costs a model's time
     JOB = "job"  # costs minutes
+    TOOLS = "tools"  # of agents: what is called is counted and recorded where it is read out of the body
     CHANGE = "change"
 
 
@@ -27,7 +28,7 @@ _STATIC = "/static/"
 _LOGIN = "/api/v1/sessions"
 _WEBHOOKS = "/api/v1/webhooks/"
 _INTERFACES = ("/api", "/v1", "/metrics", "/openapi.json", "/docs", "/mcp")
-_ASKING = frozenset({"/api/v1/ask", "/v1/chat/completions"})
+_COSTLY = {"/api/v1/ask": Kind.ASK, "/v1/chat/completions": Kind.ASK, "/mcp": Kind.TOOLS}
 # Questions that are sent by POST for their length alone.
 _READING = frozenset({"/api/v1/search", "/api/v1/impact"})
 _WORKING = ("/api/v1/jobs", "/api/v1/events/git")
@@ -44,8 +45,8 @@ def kind_of(method: str, path: str) -> Kind:
         return Kind.WEBHOOK
     if not any(path == face or path.startswith(face + "/") for face in _INTERFACES):
         return Kind.PAGE if safe else Kind.CHANGE
-    if path in _ASKING:
-        return Kind.ASK
+    if path in _COSTLY:
+        return _COSTLY[path]
     otherwise = Kind.JOB if path.startswith(_WORKING) else Kind.CHANGE
     return Kind.READ if safe or path in _READING else otherwise
 
