@@ -29,6 +29,7 @@ CONFIGS = sorted((DEPLOY / "config").glob("codehub*.toml"))
 BOUND_S = 60
 # Exposure by `systemd-analyze security`, times ten: 0 is sealed off, 100 is open. A card has to be reached by vLLM.
 MOST_EXPOSED = {"codehub.service": 15, "codehub-backup.service": 12, "vllm.service": 36}
+MOST_EXPOSED_WITH_DROP_IN = 35  # namespaces, mounts and their calls, for a sandbox of its own
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 
 yaml: Any = pytest.importorskip("yaml")
@@ -235,9 +236,8 @@ def verified(folder: Path, units: list[Path]) -> list[Path]:
 
 def test_systemd_understands_every_line_of_the_units(tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
-    (tmp_path / "ollama.service.d").mkdir()
-    drop_in = DEPLOY / "systemd" / "ollama.service.d" / "codehub.conf"
-    shutil.copy(drop_in, tmp_path / "ollama.service.d")
+    for drop_in in sorted((DEPLOY / "systemd").glob("*.service.d")):
+        shutil.copytree(drop_in, tmp_path / drop_in.name)
     ollama = tmp_path / "ollama.service"
     ollama.write_text("[Unit]\nDescription=Ollama\n[Service]\nExecStart=/bin/true\n", encoding="utf-8")
     units = verified(tmp_path, [*UNITS, DEPLOY / "systemd" / "codehub-backup.timer"])
@@ -254,9 +254,19 @@ def test_systemd_understands_every_line_of_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_a_unit_is_no_more_exposed_than_it_has_to_be(unit: Path) -> None:
+def test_a_unit_is_no_more_exposed_than_it_has_to_be(unit: Path, tmp_path: Path) -> None:
     analyze = tool("systemd-analyze")
-    done = ran(analyze, "security", "--offline=true", f"--threshold={MOST_EXPOSED[unit.name]}", "--no-pager", unit)
+    alone = tmp_path / unit.name  # systemd-analyze takes what lies in the folder beside a unit for a part of it
+    shutil.copy(unit, alone)
+    assert_exposed(analyze, alone, MOST_EXPOSED[unit.name])
+    drop_in = unit.with_name(f"{unit.name}.d")
+    if drop_in.is_dir():
+        shutil.copytree(drop_in, tmp_path / drop_in.name)
+        assert_exposed(analyze, alone, MOST_EXPOSED_WITH_DROP_IN)
+
+
+def assert_exposed(analyze: str, unit: Path, most: int) -> None:
+    done = ran(analyze, "security", "--offline=true", f"--threshold={most}", "--no-pager", unit)
     assert done.returncode == 0, done.stdout.splitlines()[-1:] + done.stderr.splitlines()
 
 
@@ -267,6 +277,18 @@ def test_a_unit_keeps_secrets_out_and_has_bounds(unit: Path) -> None:
     assert {"User", "NoNewPrivileges", "ProtectSystem", "PrivateTmp", "TasksMax", "CapabilityBoundingSet"} <= names
     assert not any(name == "Environment" and SECRET.search(value.split("=")[0]) for name, value in told)
     assert dict(told)["UMask"] == "0077"
+
+
+def test_with_its_drop_in_the_hub_may_make_a_sandbox_and_without_it_none() -> None:
+    unit = dict(lines_of(DEPLOY / "systemd" / "codehub.service"))
+    loosened = lines_of(DEPLOY / "systemd" / "codehub.service.d" / "runs.conf")
+    told = dict(loosened)
+    assert unit["RestrictNamespaces"] == "yes"
+    assert {"user", "mnt", "pid", "net"} <= set(told["RestrictNamespaces"].split())
+    assert "AF_NETLINK" in told["RestrictAddressFamilies"].split()  # for the loopback of a network of its own
+    assert "@mount" in told["SystemCallFilter"].split()
+    assert ("SystemCallFilter", "") in loosened  # the unit's own lines would be added to otherwise, and one forbids
+    assert not {"NoNewPrivileges", "CapabilityBoundingSet", "ProtectSystem", "ProtectHome"} & set(told)
 
 
 def test_the_hub_has_longer_to_end_than_it_takes_and_prints_nothing_secret_to_the_journal() -> None:
@@ -351,7 +373,8 @@ def test_tables_of_examples_are_toml_in_the_guide() -> None:
 
 
 _COMMANDS = """
+from agents.command import ADDED
 from hub.cli import _parser
-for action in _parser()._subparsers._group_actions:
+for action in _parser(ADDED)._subparsers._group_actions:
     print(*action.choices)
 """
