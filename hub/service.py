@@ -1,9 +1,12 @@
 """Answers questions about one workspace: search, symbols, relations, impact, ask. Knows nothing of who asks or how."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from time import perf_counter
 from typing import NamedTuple
@@ -11,29 +14,53 @@ from typing import NamedTuple
 from hub import impact
 from hub.asking import Analyst, Asking, AskOptions, Engines, Looking, Note, Paces, Sources, Tiers, close, notes_on_age
 from hub.confidence.heads import Heads
+from hub.evidence.pieces import pieces
+from hub.evidence.widening import widen
 from hub.fullload.loading import FullLoad, Loader
 from hub.fullload.snapshots import Snapshots
 from hub.fullload.warming import Warmth, ignore_progress
-from hub.impact import Impact
-from hub.model import Answer, Backend, Confidence, Event, Hit, Policy, Prefill, SearchResult, Tier, Understood
-from hub.retrieval import MOST_PATH_CHARS, MOST_PATHS, Filters, understood
+from hub.impact import GROUPS, Impact, Reached
+from hub.model import (
+    Answer,
+    Backend,
+    Confidence,
+    Event,
+    Hit,
+    Policy,
+    Prefill,
+    Prompt,
+    SearchResult,
+    Tier,
+    Understood,
+)
+from hub.prompting import Passage
+from hub.retrieval import MOST_PATH_CHARS, MOST_PATHS, Filters, Retrieval, is_test_path, understood
 from indexer.index import FoundSymbols, Index, Match, Reach, Relative, Step, Told, order_of
 from indexer.model import Edge, Embedder, Provenance, ReferenceKind, Span, Stamp, Symbol, SymbolId, SymbolKind
 
 __all__ = [
+    "CLASSES",
     "EVERYTHING",
+    "GROUPS",
     "MOST_PATHS",
     "MOST_PATH_CHARS",
     "AskOptions",
     "ClassTree",
+    "Evidence",
     "Filters",
+    "FoundSymbols",
+    "Impact",
     "Includes",
+    "Match",
     "Overrides",
     "Page",
+    "Reach",
+    "Reached",
     "Relations",
     "SearchResult",
     "Service",
     "ignore_event",
+    "is_test_path",
     "never",
 ]
 
@@ -48,6 +75,12 @@ CLASSES = (SymbolKind.CLASS, SymbolKind.STRUCT, SymbolKind.UNION)
 _MOST_SEARCHES = 128
 _MOST_KEPT_HITS = 40
 _LONGEST_KEPT = 2_000  # characters of a question; what is longer is pasted, and seldom twice
+
+# Of a file that is not there: its name's length that is looked at, names of files it is compared with, and how like
+# they are, as difflib counts it. 100 to 255; 500 to 20,000; 0.4 to 0.9.
+_LONGEST_FILE_NAME = 200
+_MOST_NEAR_NAMES = 5_000
+_LEAST_LIKENESS = 0.6
 
 _Asked = tuple[str, int, Filters | None]
 
@@ -107,6 +140,18 @@ class Includes:
     steps: tuple[Step, ...]  # of the page asked for
     total: int
     offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was found for a question, for whoever packs it: each hit with what it could be shown as."""
+
+    workspace: str
+    stamp: Stamp
+    retrieval: Retrieval
+    passages: tuple[Passage, ...]  # one for each hit, in their order
+    notes: tuple[str, ...]  # what was searched without, and files that changed since they were indexed
+    stale: tuple[str, ...]  # the notes on such files alone
 
 
 def ignore_event(_event: Event) -> None:
@@ -182,6 +227,11 @@ class Service:
         self._asking = Asking(index, self._looking, tiers, options.policy, clock, note)
 
     @property
+    def workspace(self) -> str:
+        """Its name."""
+        return self._index.workspace
+
+    @property
     def root(self) -> Path:
         """The folder whose tree is indexed."""
         return self._index.root
@@ -234,6 +284,38 @@ class Service:
             understood(retrieval),
         )
 
+    def evidence(self, question: str, limit: int) -> Evidence:
+        """The best ``limit`` hits of a question, in pieces that a text of any size can be packed of."""
+        with self._index.moment():
+            retrieval = self._looking.look(question, limit)
+            stale = tuple(notes_on_age(self._index, (hit.chunk.span.path for hit in retrieval.hits)))
+            return Evidence(
+                self._index.workspace,
+                self._index.stamp(),
+                retrieval,
+                pieces(self._index, retrieval.hits),
+                (*retrieval.notes, *stale),
+                stale,
+            )
+
+    def more_evidence(self, evidence: Evidence, limit: int) -> Evidence:
+        """A second look, which starts from what the first one found: the best ``limit`` hits of both."""
+        with self._index.moment():
+            embedders, _ = self._looking.embedders()
+            retrieval = widen(self._index, evidence.retrieval, embedders, limit)
+            before = zip(evidence.retrieval.hits, evidence.passages, strict=True)
+            made = {hit.chunk.id: passage for hit, passage in before}
+            fresh = [hit for hit in retrieval.hits if hit.chunk.id not in made]
+            made |= {hit.chunk.id: passage for hit, passage in zip(fresh, pieces(self._index, fresh), strict=True)}
+            return replace(evidence, retrieval=retrieval, passages=tuple(made[hit.chunk.id] for hit in retrieval.hits))
+
+    def confidence_in(self, evidence: Evidence, shown: Prompt | None, budget: int) -> Confidence:
+        """That what was packed of the evidence, within so many tokens, is enough for a right answer; without a prompt,
+        that the hits are.
+        """
+        with self._index.moment():
+            return self._looking.confidence(evidence.retrieval, shown, budget)
+
     def lines(self, span: Span) -> str:
         """The lines of a span as they were indexed, each with its end; less where the file is shorter."""
         return "".join(
@@ -242,6 +324,58 @@ class Service:
             for number, line in enumerate(_LINE.findall(chunk.text), chunk.span.first_line)
             if span.first_line <= number <= span.last_line
         )
+
+    def line_texts(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """The text of single lines, given by path and number, as they were indexed; those that exist."""
+        found: dict[tuple[str, int], str] = {}
+        wanted = sorted(set(places))
+        for path, number in wanted:
+            if (path, number) not in found:
+                for chunk in self._index.table.chunks_at(Span(path, number, number)):
+                    rows = enumerate(_LINE.findall(chunk.text), chunk.span.first_line)
+                    found |= {(path, line): text.rstrip("\r\n") for line, text in rows}
+        return {place: found[place] for place in wanted if place in found}
+
+    def file(self, typed: str) -> str | None:
+        """The file of a path or of the end of one, None where there is none. Raises QuestionError where several are."""
+        return self._index.graph.file(typed)
+
+    def last_line(self, path: str) -> int:
+        """How many lines a file of the index has, 0 where there is none."""
+        return max((chunk.span.last_line for chunk in self._index.table.chunks_of(path)), default=0)
+
+    def near_files(self, typed: str, limit: int) -> tuple[str, ...]:
+        """Paths whose file is called much like the one typed, the likest first."""
+        wanted = PurePosixPath(typed[-_LONGEST_FILE_NAME:].replace("\\", "/"))
+        stem, name = wanted.stem.lower(), wanted.name.lower()
+        paths: dict[str, list[str]] = {}
+        for path in self._index.table.known_files():
+            paths.setdefault(path.rpartition("/")[2].lower(), []).append(path)
+        akin = [called for called in paths if stem and (stem in called or called[:2] == name[:2])]
+        best = get_close_matches(name, sorted(akin)[:_MOST_NEAR_NAMES], limit, _LEAST_LIKENESS)
+        return tuple(path for called in best for path in sorted(paths[called]))[:limit]
+
+    def folder(self, typed: str) -> tuple[tuple[str, int], ...] | None:
+        """What stands right in a folder: files with 0, and folders, which end with "/", with the files below each.
+
+        None where the index has no file below it. "" and "." are the root.
+        """
+        wanted = typed.replace("\\", "/").strip("/").removeprefix("./")
+        begin = "" if wanted in ("", ".") else f"{wanted}/"
+        found: Counter[str] = Counter()
+        for path in self._index.table.known_files():
+            if path.startswith(begin):
+                name, inner, _ = path[len(begin) :].partition("/")
+                found[name + inner] += bool(inner)
+        return tuple(sorted(found.items())) or None
+
+    def age(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """A note that names those of these files which have changed since they were indexed, if any have."""
+        return tuple(notes_on_age(self._index, paths))
+
+    def moment(self) -> AbstractContextManager[None]:
+        """Within it everything is of one state of the index."""
+        return self._index.moment()
 
     def symbols(self, name: str, limit: int) -> list[Symbol]:
         """Symbols of a name as a developer types it, the fullest match first."""
@@ -304,6 +438,26 @@ class Service:
     def included_by(self, file: str, depth: int = 1, page: Page = EVERYTHING) -> Includes:
         """What includes a file, as ``includes``."""
         return self._included(file, page, lambda path: self._index.graph.included_by(path, depth))
+
+    def members(self, symbol: Symbol) -> tuple[Symbol, ...]:
+        """What a class declares in its own text, in order."""
+        first, last, scope = symbol.span.first_line, symbol.span.last_line, symbol.qualified_name
+        here = self._index.facts.names.in_file(symbol.span.path)
+        return tuple(each for each in here if each.scope == scope and first <= each.span.first_line <= last)
+
+    def symbols_at(self, path: str, line: int) -> list[Symbol]:
+        """What stands at a line of a file, the innermost first; namespaces are left out."""
+        outline = self._index.facts.names.outline(path, line, line)
+        known = {symbol.id: symbol for symbol in self._index.facts.names.by_ids(row.id for row in outline)}
+        return [known[row.id] for row in reversed(outline) if row.id in known]
+
+    def files_called(self, name: str) -> list[str]:
+        """The paths of the index whose last part is this name, in whatever case, in order."""
+        return self._index.table.paths_called([name.lower()])
+
+    def told(self, text: str, limit: int) -> list[tuple[Told, float]]:
+        """The commits whose messages or changes speak as the text does, with their scores, the best first."""
+        return self._index.commits.told(text, limit)
 
     def history(self, name: str, page: Page = EVERYTHING) -> tuple[tuple[Told, ...], int]:
         """The commits that changed a file or a symbol, newest first, and how many there are."""

@@ -30,7 +30,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # What holds secrets, or what was said to whom: of the data folder, where they are.
 PRIVATE_FILES = (
     *("keys.db", "keys.db-wal", "keys.db-shm", "audit.jsonl", "audit.head", "approvals.db", "approvals.db-wal"),
-    *("jobs.db", "jobs.db-wal", "server.json", "backup.json"),
+    *("jobs.db", "jobs.db-wal", "server.json", "backup.json", "sessions.db", "sessions.db-wal", "cursors.key"),
 )
 
 

@@ -180,6 +180,24 @@ class Commits:
         rows = self._changes_of([str(path) for (path,) in found])
         return _told([row for row in rows if any(_is_meant(name, symbol) for symbol in split_row(row[-1]))], name)
 
+    def told(self, text: str, limit: int) -> list[tuple[Told, float]]:
+        """(commit, score) of those that speak as the text does, best first, equal ones newest first."""
+        terms = query_words(text[:MOST_ASKED_CHARS])[:MOST_ASKED_WORDS]
+        _, read = self._find(text)
+        best = dict(self._best(read, _COMMITS, terms, max(1, limit))) if terms else {}
+        rows = self._db.rows(
+            "SELECT hash, subject, author, time_s, body, files, coalesce(commit_paths.path, ''), coalesce(symbols, ''),"
+            " commits.id"
+            " FROM commits LEFT JOIN commit_changes ON commit_row = commits.id AND today IS NOT NULL"
+            f" LEFT JOIN commit_paths ON commit_paths.id = today WHERE commits.id IN ({marks(list(best))})"
+            " ORDER BY time_s DESC, hash, 7",
+            list(best),
+        )
+        scores = {str(row[0]): best[row[8]] for row in rows}
+        found = [(told, scores[told.commit.id]) for told in _told([row[:8] for row in rows], None)]
+        found.sort(key=lambda each: -each[1])
+        return found[: max(0, limit)]
+
     def extent(self) -> TheLog:
         """How far the kept history reaches."""
         (row,) = self._db.rows("SELECT count(*), coalesce(min(time_s), 0), coalesce(max(time_s), 0) FROM commits")

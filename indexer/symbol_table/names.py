@@ -126,7 +126,7 @@ class Names:
             Match.FUZZY: self._similar,
         }
         for match in ways if how is None else (how,):
-            symbols = ways[match](wanted, kinds)
+            symbols = ways[match](wanted, kinds) or (self._titled(typed, kinds) if match is Match.EXACT else [])
             if symbols:
                 return _page(match, symbols, limit, offset)
         return FoundSymbols(None)
@@ -136,7 +136,7 @@ class Names:
         wanted = typed_name(typed)
         if not wanted.name:
             return []
-        return (self._exact(wanted, ()) or self._folded(wanted, ()))[:limit]
+        return (self._exact(wanted, ()) or self._folded(wanted, ()) or self._titled(typed, ()))[:limit]
 
     def has(self, typed: str) -> bool:
         """Whether ``named`` finds anything."""
@@ -217,6 +217,14 @@ class Names:
     def _exact(self, wanted: TypedName, kinds: Sequence[SymbolKind]) -> list[Symbol]:
         found = [s for s in self._named(wanted.last, kinds) if ends_with(s.qualified_name, wanted.name)]
         return _ordered(_overloads(found, wanted), wanted.name)
+
+    def _titled(self, typed: str, kinds: Sequence[SymbolKind]) -> list[Symbol]:
+        """Tests that have a title for a name, in which brackets and colons mean nothing."""
+        title = typed.strip()
+        if " " not in title:
+            return []
+        title = title.encode("utf-8", "replace").decode()
+        return _ordered((symbol for symbol in self._named(title, kinds) if symbol.name == title), title)
 
     def _folded(self, wanted: TypedName, kinds: Sequence[SymbolKind]) -> list[Symbol]:
         lower = wanted.name.lower()
