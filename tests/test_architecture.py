@@ -42,10 +42,11 @@ LAYERS = {
     ],
     "agents": [
         ["errors", "model"],
+        ["patches"],
         [
             "parameters",
+            "records",
             "recipes",
-            "patches",
             "cursors",
             "text",
             "results",
@@ -129,6 +130,7 @@ ENVIRONMENT = {
     "indexer.history",  # git needs PATH and HOME
     "hub.backends.embedded",  # OpenMP reads its waiting policy from there
     "hub.cli",  # OpenBLAS reads how many threads it may use from there
+    "agents.sandbox.probing",  # inside of the sandbox it looks whether anything of the server's came through
 }
 SLOW = {
     *("matplotlib", "chromadb", "onnxruntime", "tokenizers", "llama_index", "ollama", "xllamacpp", "rich", "httpx"),
