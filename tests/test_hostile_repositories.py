@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import pytest
 
 from agents.errors import TreeStateError
 from agents.worktrees import Trees
+from agents.worktrees.submodules import Submodules
 from indexer import history
 from tests.support.trees import write_tree
 
@@ -202,9 +204,14 @@ def test_agents_run_nothing_that_a_repository_names(tmp_path: Path, root: Path) 
     for mark in marks.values():
         mark.unlink(missing_ok=True)
     everything_that_agents_do(root, tmp_path / "data")
+    state = Trees(tmp_path / "data").state(root, changes=True)
+    assert [each.path for each in state.submodules] == ["module"]
     assert [name for name, mark in marks.items() if mark.exists()] == []
-    git(root, "status", check=False)
-    assert [name for name, mark in marks.items() if mark.exists()]
+    for place in (root, root / "module"):
+        git(place, "status", check=False)
+        assert [name for name, mark in marks.items() if mark.exists()]
+        for mark in marks.values():
+            mark.unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -388,6 +395,168 @@ def test_a_work_tree_that_names_another_place_is_still_the_folder_it_lies_in(tmp
     assert state.changed == ()
     with trees.checkout(root, state) as checkout:
         assert (checkout.folder / "a.cc").read_text(encoding="utf-8") == "int a;\n"
+
+
+def link_to(root: Path, *paths: str) -> None:
+    """Commits links to the first commit as submodules at paths, whatever git would say of them."""
+    commit = git(root, "rev-parse", "HEAD")
+    tree: dict[str, object] = {}
+    for path in paths:
+        *above, name = path.split("/")
+        folder = tree
+        for part in above:
+            folder = folder.setdefault(part, {})  # type: ignore[assignment] # it holds folders of its own kind
+        folder[name] = f"160000 commit {commit}"
+    head = git(root, "commit-tree", _made(root, tree, git(root, "ls-tree", "HEAD")), "-p", "HEAD", "-m", "Links")
+    git(root, "update-ref", "HEAD", head)
+
+
+def _made(root: Path, tree: dict[str, object], beside: str = "") -> str:
+    lines = [beside] if beside else []
+    lines += [
+        f"040000 tree {_made(root, entry)}\t{name}" if isinstance(entry, dict) else f"{entry}\t{name}"
+        for name, entry in tree.items()
+    ]
+    given = "\n".join(lines) + "\n"
+    made = subprocess.run(
+        ["git", "-C", str(root), "mktree", "--missing"], input=given, capture_output=True, text=True, check=True
+    )
+    return made.stdout.strip()
+
+
+def test_a_submodule_that_is_not_what_it_seems_is_left_out_and_told(tmp_path: Path, root: Path) -> None:
+    places = {f"odd/{number}/module": odd for number, odd in enumerate(ODD.values())}
+    link_to(root, *places)
+    for path, odd in places.items():
+        shutil.copytree(root, root / path, ignore=shutil.ignore_patterns("odd"))
+        odd(root / path)
+    trees = Trees(tmp_path / "data")
+    state = trees.state(root, changes=False)
+    assert state.submodules == ()
+    assert {path for path, _ in state.left_out} == places.keys()
+    assert all("not what it seems" in why for _, why in state.left_out)
+    with trees.checkout(root, state) as checkout:
+        assert [path for path in (checkout.folder / "odd").rglob("*") if not path.is_dir()] == []
+
+
+def test_a_submodule_that_leads_to_another_place_of_the_machine_is_left_out(tmp_path: Path, root: Path) -> None:
+    """What lies there could be read by whoever may ask about this tree."""
+    other = Path(shutil.copytree(root, tmp_path / "other", symlinks=True))
+    write_tree(other, {"secret.cc": "int secret;\n"})
+    git(other, "worktree", "add", "--quiet", str(tmp_path / "linked"))
+    link_to(root, "link", "sub/up", "pointer", "linked", "below/module", "empty")
+    (root / "link").symlink_to(other)
+    (root / "sub" / "up").symlink_to("../../other")
+    (root / "below").symlink_to(tmp_path)
+    (tmp_path / "module").symlink_to(other)
+    write_tree(root, {"pointer/.git": f"gitdir: {other}/.git\n", "empty/.git/description": "git looks above it\n"})
+    shutil.copytree(tmp_path / "linked", root / "linked")
+    trees = Trees(tmp_path / "data")
+    for with_changes in (False, True):
+        state = trees.state(root, changes=with_changes)
+        assert state.submodules == ()
+        assert {"linked", "pointer", "empty"} <= {path for path, _ in state.left_out}
+        with trees.checkout(root, state) as checkout:
+            assert not list(checkout.folder.rglob("*.cc*"))[2:], "only those of the tree itself"
+            assert not any(path.is_symlink() for path in checkout.folder.rglob("*"))
+
+
+def test_a_submodule_at_a_name_of_gits_own_is_not_looked_for(tmp_path: Path, root: Path) -> None:
+    names = [".git/x", ".GIT/x", "git~1/x", "../x", "sub2/../../x", ".git\u200c/x", ".git /x", "./x"]
+    link_to(root, *names)
+    for name in names:
+        shutil.copytree(root, root / name, ignore=shutil.ignore_patterns("x", ".git?*", "git~1"), dirs_exist_ok=True)
+    trees = Trees(tmp_path / "data")
+    state = trees.state(root, changes=False)
+    assert state.submodules == ()
+    assert {why for _, why in state.left_out} == {"a submodule with a name that no folder should have"}
+    assert len(state.left_out) == len(names)
+    with pytest.raises(TreeStateError, match="cannot be had"), trees.checkout(root, state):
+        pass
+
+
+def test_submodules_ten_deep_in_each_other_are_taken_as_far_as_the_bound(tmp_path: Path, root: Path) -> None:
+    place = root
+    link_to(root, "m")
+    for _ in range(10):
+        shutil.copytree(place, place / "m", ignore=shutil.ignore_patterns("m"))
+        place /= "m"
+    trees = Trees(tmp_path / "data")
+    state = trees.state(root, changes=True)
+    deepest = "/".join("m" * 8)
+    assert [each.path for each in state.submodules] == ["/".join("m" * depth) for depth in range(1, 9)]
+    assert state.left_out == ((f"{deepest}/m", "submodules in each other, more than 8 deep"),)
+    with trees.checkout(root, state) as checkout:
+        assert (checkout.folder / deepest / "a.cc").exists()
+        assert list((checkout.folder / deepest / "m").iterdir()) == []
+
+
+def test_a_submodule_that_is_the_tree_itself_comes_to_an_end(tmp_path: Path, root: Path) -> None:
+    link_to(root, "m")
+    write_tree(root, {"m/.git": "gitdir: ../.git\n", "m/m/.git": "gitdir: ../../.git\n"})
+    git(root, "config", "core.worktree", "../m")
+    trees = Trees(tmp_path / "data")
+    state = trees.state(root, changes=True)
+    assert [each.path for each in state.submodules] == ["m"]
+    assert [path for path, _ in state.left_out] == ["m/m"]
+
+
+def test_files_of_a_submodule_are_never_written_through_a_link_in_the_copy(tmp_path: Path, root: Path) -> None:
+    """A tree can hold two entries of one name; whichever git checks out, nothing is written beyond the copy."""
+    outside = tmp_path / "outside"
+    (outside / "x").mkdir(parents=True)
+    link_to(root, "m/x")
+    shutil.copytree(root, root / "m" / "x", ignore=shutil.ignore_patterns("m"))
+    trees = Trees(tmp_path / "data")
+    state = trees.state(root, changes=False)
+    assert [each.path for each in state.submodules] == ["m/x"]
+    inner = git(root, "rev-parse", "HEAD:m")
+    blob = subprocess.run(
+        ["git", "-C", str(root), "hash-object", "-w", "--stdin"],
+        input=str(outside).encode(),
+        capture_output=True,
+        check=True,
+    )
+    link = bytes.fromhex(blob.stdout.decode())
+    for entries in (
+        (b"120000", link, b"40000", bytes.fromhex(inner)),
+        (b"40000", bytes.fromhex(inner), b"120000", link),
+    ):
+        data = b"%b m\0%b%b m\0%b" % entries
+        made = subprocess.run(
+            ["git", "-C", str(root), "hash-object", "-t", "tree", "-w", "--stdin", "--literally"],
+            input=data,
+            capture_output=True,
+            check=True,
+        )
+        evil = git(root, "commit-tree", made.stdout.decode().strip(), "-m", "Evil")
+        git(root, "update-ref", "refs/heads/evil", evil)
+        with suppress(TreeStateError), trees.checkout(root, trees.state(root, changes=False, revision="evil")):
+            pass
+        assert list((outside / "x").iterdir()) == []
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "m").symlink_to(outside)
+    put = Submodules(root, trees._own, "").put
+    with pytest.raises(TreeStateError, match="its place in the copy is none"):
+        put(copy, tmp_path / "index", state.submodules)
+    assert list((outside / "x").iterdir()) == []
+
+
+def test_a_submodule_whose_commit_holds_hostile_paths_is_not_checked_out(tmp_path: Path, root: Path) -> None:
+    inner = Path(shutil.copytree(root, root / "m"))
+    link_to(inner, ".git/hooks/x")
+    evil = git(inner, "rev-parse", "HEAD")
+    tree = git(root, "ls-tree", "HEAD") + f"\n160000 commit {evil}\tm\n"
+    made = subprocess.run(["git", "-C", str(root), "mktree"], input=tree, capture_output=True, text=True, check=True)
+    git(root, "update-ref", "HEAD", git(root, "commit-tree", made.stdout.strip(), "-m", "Evil"))
+    trees = Trees(tmp_path / "data")
+    with pytest.raises(TreeStateError, match="submodule m"):
+        trees.state(root, changes=True)
+    state = trees.state(root, changes=False)
+    with pytest.raises(TreeStateError, match=r"submodule m .* cannot be had"), trees.checkout(root, state):
+        pass
+    assert not list((tmp_path / "data").rglob("x"))
 
 
 @pytest.mark.parametrize("path", [".git/hooks/x", ".GIT/config", "git~1/config", "../x", "sub/../../x", ".git\u200c/x"])

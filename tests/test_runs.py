@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -342,6 +343,7 @@ def test_two_runs_go_on_at_once_where_the_settings_say_so(made: Path) -> None:
 @contextmanager
 def desk_of(place: Place) -> Iterator[Desk]:
     data = place.settings.data
+    no_lasting: Any = None  # which no tool that runs something asks
     audit, approvals = AuditLog(data / "audit.jsonl"), Approvals(data / "approvals.db")
     try:
         yield Desk(
@@ -353,6 +355,7 @@ def desk_of(place: Place) -> Iterator[Desk]:
             Cursors(b"x" * 32),
             Policy.of(place.settings),
             place.runs,
+            no_lasting,
         )
     finally:
         approvals.close()

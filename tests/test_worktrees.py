@@ -329,18 +329,6 @@ def test_every_kind_of_repository_gives_its_state(tmp_path: Path, root: Path, tr
         git(other, "fsck", "--strict")
 
 
-def test_a_repository_with_submodules_says_that_they_are_empty(tmp_path: Path, root: Path, trees: Trees) -> None:
-    repository_at(tmp_path / "inner")
-    git(root, "submodule", "--quiet", "add", str(tmp_path / "inner"), "third_party")
-    git(root, "commit", "--quiet", "--message", "With a submodule")
-    write_tree(root, {"third_party/a.cc": "int changed;\n"})
-    state = trees.state(root, changes=True)
-    assert state.changed == ()
-    assert state.notes == ("Its submodules are left empty.",)
-    with trees.checkout(root, state) as checkout:
-        assert list((checkout.folder / "third_party").iterdir()) == []
-
-
 # Checkouts
 
 

@@ -53,7 +53,8 @@ def digest_of(
     """Another where anything would be done otherwise."""
     parts = [
         *(workspace, str(root), recipe.digest(), steps.digest(), sorted(values.items())),
-        *(state.commit, state.tree, state.digest, sha256(patch.encode("utf-8", "surrogatepass")).hexdigest()),
+        *(state.commit, state.tree, state.digest, state.submodules),
+        sha256(patch.encode("utf-8", "surrogatepass")).hexdigest(),
     ]
     return sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from agents import patches
 from agents.errors import PatchError, TreeStateError
 from agents.worktrees import branches, changes
+from agents.worktrees.changes import MOST_TOLD
 from agents.worktrees.git import LONG_S, Git, GitFailed, git_program
 from agents.worktrees.origin import Origin, find
 from agents.worktrees.own import Own, folders, users_ignored
+from agents.worktrees.submodules import MOST_LISTED_BYTES, Found, Submodule, Submodules, links
 
 MOST_DIFF_BYTES = 4 << 20
 MOST_CHANGED_TOLD = 1_000
@@ -30,12 +32,13 @@ class TreeState:
     """A tree as it was at one moment. It can be checked out for two days, whatever becomes of the tree."""
 
     commit: str  # that the tree is at; of a tree without git, one that was made of its files
-    tree: str  # git's id of all files, local changes included
-    digest: str  # of the local changes; "" where there are none
+    tree: str  # git's id of all files, local changes included; submodules are links in it
+    digest: str  # of the local changes, those in submodules included; "" where there are none
     changed: tuple[str, ...] = ()  # the first of the paths that differ from the commit
     left_out: tuple[tuple[str, str], ...] = ()  # (path, why) of files that are not in it
     notes: tuple[str, ...] = ()
     versioned: bool = True
+    submodules: tuple[Submodule, ...] = ()  # whose files a copy holds, the outer ones first
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,10 @@ class Trees:
         cannot be read.
         """
         root = _resolved(root)
+        submodules = Submodules(root, self._own, users_ignored())
         own = self._own(root)
         with _translated(), own.alone():
-            return _state(own, root, changes, revision)
+            return _state(own, submodules, changes, revision)
 
     @contextmanager
     def checkout(self, root: Path, state: TreeState, patch: str = "") -> Iterator[Checkout]:
@@ -78,14 +82,15 @@ class Trees:
         """
         checked = patches.check(patch) if patch else None
         root = _resolved(root)
+        submodules = Submodules(root, self._own, users_ignored())
         own = self._own(root)
         with _translated(), own.alone():
             origin = find(root)
-            own.prepare(origin, users_ignored())
+            own.prepare(origin, submodules.ignored)
             held = own.hold(f"c{secrets.token_hex(8)}", state.commit)
         try:
             with _translated():
-                filled = _filled(own, origin, held.name, state, checked)
+                filled = _filled(own, origin, held.name, state, checked, submodules)
             yield filled
         finally:
             own.let_go(held)
@@ -154,10 +159,11 @@ def _said(failed: GitFailed) -> str:
 # States
 
 
-def _state(own: Own, root: Path, with_changes: bool, revision: str) -> TreeState:
+def _state(own: Own, submodules: Submodules, with_changes: bool, revision: str) -> TreeState:
     git_program()  # which says what to do where there is none
+    root = submodules.root
     origin = find(root)
-    own.prepare(origin, users_ignored())
+    own.prepare(origin, submodules.ignored)
     commit = own.resolved(revision) if origin else ""
     if origin is None or (not commit and revision == "HEAD"):
         return _of_files(own, root, revision)
@@ -173,16 +179,36 @@ def _state(own: Own, root: Path, with_changes: bool, revision: str) -> TreeState
         if revision == "HEAD":  # a folder that the repository around it knows nothing of
             return _of_files(own, root, revision)
         raise TreeStateError(f"The commit {commit[:12]} does not hold this tree's folder.", "Name another commit.")
-    notes = _notes(own, origin, base)
     if not with_changes:
-        return TreeState(commit, base, "", notes=notes)
+        inner = submodules.found(own, base, changes=False)
+        return TreeState(
+            commit, base, "", (), inner.left_out[:MOST_TOLD], _notes(origin, inner), submodules=inner.submodules
+        )
     if revision != "HEAD" and commit != own.resolved("HEAD"):
         raise TreeStateError(
             "Local changes belong to the commit that is checked out.", "Ask for HEAD, or leave local changes out."
         )
     found = changes.since_commit(own.git(origin.top, own.index), origin, base)
-    digest = "" if found.tree == base else blake2b(f"{base} {found.tree}".encode(), digest_size=16).hexdigest()
-    return TreeState(commit, found.tree, digest, found.changed[:MOST_CHANGED_TOLD], found.left_out, notes)
+    inner = submodules.found(own, found.tree, changes=True)
+    changed = (*found.changed, *inner.changed)
+    differs = found.tree != base or bool(changed)
+    return TreeState(
+        commit,
+        found.tree,
+        _digest(base, found.tree, inner.submodules) if differs else "",
+        changed[:MOST_CHANGED_TOLD],
+        (*inner.left_out, *found.left_out)[:MOST_TOLD],
+        _notes(origin, inner),
+        submodules=inner.submodules,
+    )
+
+
+def _digest(base: str, tree: str, submodules: tuple[Submodule, ...]) -> str:
+    parts = [f"{base} {tree}".encode()]
+    parts += [
+        b"\0%b\0%b %b" % (os.fsencode(each.path), each.commit.encode(), each.tree.encode()) for each in submodules
+    ]
+    return blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
 def _of_files(own: Own, root: Path, revision: str) -> TreeState:
@@ -200,14 +226,14 @@ def _of_files(own: Own, root: Path, revision: str) -> TreeState:
     return TreeState(commit, found.tree, "", (), found.left_out, (note,), versioned=False)
 
 
-def _notes(own: Own, origin: Origin, base: str) -> tuple[str, ...]:
+def _notes(origin: Origin, inner: Found) -> tuple[str, ...]:
     found = []
     if origin.is_partial:
         found.append("The repository is a partial clone; what it has not fetched yet is missing.")
     if origin.sparse:
         found.append("The checkout is sparse: files that are missing from it are taken as they are committed.")
-    if own.holds_file(base, ".gitmodules"):
-        found.append("Its submodules are left empty.")
+    if inner.submodules:
+        found.append(f"The files of submodules are in it; there are {len(inner.submodules):,}.")
     return tuple(found)
 
 
@@ -221,7 +247,9 @@ def _resolved(root: Path) -> Path:
 # Checkouts
 
 
-def _filled(own: Own, origin: Origin | None, name: str, state: TreeState, patch: patches.Patch | None) -> Checkout:
+def _filled(
+    own: Own, origin: Origin | None, name: str, state: TreeState, patch: patches.Patch | None, submodules: Submodules
+) -> Checkout:
     folder = own.checkouts / name
     inner = own.repository / "worktrees" / name
     git = Git(inner, folder, inner / "index")
@@ -236,8 +264,10 @@ def _filled(own: Own, origin: Origin | None, name: str, state: TreeState, patch:
         raise _not_there(state, origin, failed) from None
     told = ""
     if patch:
+        _check_submodules(git, patch, "")
         _apply(git, patch, ("--index",))
         told = _confirmed(git, state.tree, patch, "")
+    submodules.put(folder, inner / "submodule.index", state.submodules)
     borrowed = (origin.objects,) if origin and whole else ()
     return Checkout(folder, (own.repository, *borrowed) if whole else (), state, patch, told)
 
@@ -252,6 +282,7 @@ def _patched_tree(own: Own, origin: Origin, state: TreeState, patch: patches.Pat
         git.run("read-tree", state.commit)
     except GitFailed as failed:
         raise _not_there(state, origin, failed) from None
+    _check_submodules(git, patch, origin.prefix)
     below = (f"--directory={origin.prefix}",) if origin.prefix else ()
     try:
         _apply(git, patch, ("--cached", *below))
@@ -265,6 +296,18 @@ def _patched_tree(own: Own, origin: Origin, state: TreeState, patch: patches.Pat
         return git.line("write-tree").strip()
     except GitFailed as failed:
         raise _not_there(state, origin, failed) from None
+
+
+def _check_submodules(git: Git, patch: patches.Patch, prefix: str) -> None:
+    """Raises PatchError for a patch of files that no commit of this tree could hold."""
+    inner = links(git.run("ls-files", "-s", "-z", most=MOST_LISTED_BYTES))
+    for path in (path for file in patch.files for path in (file.path, file.before) if path):
+        parts = (prefix + path).split("/")
+        if any("/".join(parts[:depth]) in inner for depth in range(1, len(parts) + 1)):
+            raise PatchError(
+                f"The patch is refused. {path!a} belongs to a submodule, which is a repository of its own.",
+                "Leave it out here, and give it to the workspace of that repository.",
+            )
 
 
 def _apply(git: Git, patch: patches.Patch, where: tuple[str, ...]) -> None:

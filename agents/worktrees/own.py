@@ -150,9 +150,6 @@ class Own:
         """The id of the tree that a commit holds at a prefix; "" where it holds none, or its objects are missing."""
         return self._object(f"{commit}:{prefix.removesuffix('/')}" if prefix else f"{commit}^{{tree}}", "tree")
 
-    def holds_file(self, tree: str, name: str) -> bool:
-        return bool(self._object(f"{tree}:{name}", "blob"))
-
     def _object(self, name: str, kind: str) -> str:
         if "\n" in name:
             return ""  # no folder of a tree that git could be asked about line by line

@@ -289,7 +289,7 @@ def _play(chance: random.Random, approvals: Approvals, clock: Clock, ends: Count
     book = _book(chance)
     reference = Reference(book, chance.choice([Mode.READ, Mode.ASK, Mode.ASK, Mode.TRUSTED, Mode.TRUSTED]))
     runs, log = CountedRuns(book), Log()
-    stand_ins: Any = (Trees(), log, approvals, None, None, Policy(lambda: book, reference.mode), runs)
+    stand_ins: Any = (Trees(), log, approvals, None, None, Policy(lambda: book, reference.mode), runs, None)
     router = Router(Desk(Settings(Path("/nowhere")), *stand_ins), (RUN,))
     before: list[Wish] = []
     for _ in range(CALLS):
