@@ -43,7 +43,7 @@ _LANGUAGES = {
     ".txt": Language.TEXT,
     ".text": Language.TEXT,
 }
-_IGNORE_FILES = (".gitignore", ".codehubignore")
+IGNORE_FILES = (".gitignore", ".codehubignore")
 _FOLDER_MARK = "ps_d"  # the group of pathspec's expressions that matches the slash behind a folder
 _SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "CMakeFiles"})
 _GENERATED_NAME = re.compile(r"(\.pb\.(h|cc)|\.grpc\.pb\.(h|cc)|_generated\.h|^(moc|qrc)_.*\.cpp|^ui_.*\.h)$")
@@ -54,6 +54,7 @@ _GENERATED_MARK = re.compile(
     r"|\b[Tt]his (?:file|header|code|source)\b.{0,40}\bgenerated\b"
 )
 _COMMENT_START = re.compile(r"^\s*(//|/\*|\*|#|<!--|\.\.)")
+_Rules = tuple[tuple[str, GitIgnoreSpec], ...]  # (folder the patterns stand in, patterns), outermost first
 
 # Linux's openat2, by number since glibc has no name for it; see openat2(2). Older kernels and some sandboxes refuse it.
 _OPENAT2 = 437
@@ -111,6 +112,34 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that the walk looks into, "" for the root, with the patterns that count in it."""
+
+    path: str
+    ignore: _Rules
+    forced: GitIgnoreSpec
+
+    def under(self, name: str) -> str:
+        """The path of an entry of this folder."""
+        return f"{self.path}/{name}" if self.path else name
+
+    def enters(self, name: str) -> bool:
+        """Whether the walk goes on into a folder of this name that stands here; links it never follows."""
+        if name.startswith(".") or name in _SKIPPED_FOLDERS:
+            return False
+        path = self.under(name) + "/"
+        return not _ignored(path, self.ignore) and not self.forced.match_file(path)
+
+    def takes(self, name: str) -> Language | None:
+        """The language of a file of this name that stands here; None where its name or a pattern leaves it out."""
+        path = self.under(name)
+        language = language_of(path)
+        if language is None or _ignored(path, self.ignore) or self.forced.match_file(path):
+            return None
+        return language
+
+
+@dataclass(frozen=True, slots=True)
 class Skip:
     """A file left out after a look inside."""
 
@@ -143,40 +172,49 @@ def check_root(root: Path) -> Path:
     return resolved
 
 
+def top_folder(root: Path, rules: FileRules) -> Folder:
+    """Where the walk of a tree begins, with the patterns as they are now."""
+    outside: _Rules = (("", _spec(_lines(root, ".git/info/exclude"))),)
+    return _with_own(root, Folder("", outside, _spec(rules.exclude)))
+
+
+def folder_in(root: Path, folder: Folder, name: str) -> Folder:
+    """The folder of this name in another, with the patterns as they are now."""
+    return _with_own(root, Folder(folder.under(name), folder.ignore, folder.forced))
+
+
+def _with_own(root: Path, folder: Folder) -> Folder:
+    own = [line for name in IGNORE_FILES for line in _lines(root, folder.under(name))]
+    return Folder(folder.path, (*folder.ignore, (folder.path, _spec(own))), folder.forced) if own else folder
+
+
 def scan(root: Path, rules: FileRules) -> Scan:
     """Walks the tree below a root from ``check_root``. Deterministic: the order is that of the paths."""
     candidates: list[Candidate] = []
     skipped: list[tuple[str, str]] = []
     problems: list[Problem] = []
-    top = _spec(_lines(root, ".git/info/exclude"))
-    forced = _spec(rules.exclude)
-    pending: list[tuple[str, _Rules]] = [("", (("", top),))]
+    pending = [top_folder(root, rules)]
     while pending:
-        folder, inherited = pending.pop()
+        folder = pending.pop()
         try:
-            with os.scandir(root / folder) as entries:
+            with os.scandir(root / folder.path) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            problems.append(Problem(folder, 0, f"folder cannot be read: {error.strerror}"))
+            problems.append(Problem(folder.path, 0, f"folder cannot be read: {error.strerror}"))
             continue
-        own = [line for name in _IGNORE_FILES for line in _lines(root, f"{folder}/{name}".removeprefix("/"))]
-        ignore = (*inherited, (folder, _spec(own))) if own else inherited
         for entry in found:
-            path = f"{folder}/{entry.name}" if folder else entry.name
+            path = folder.under(entry.name)
             if entry.is_symlink():
                 if language_of(path):
                     skipped.append((path, "symbolic link"))
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
-                    continue
-                if not _ignored(path + "/", ignore) and not forced.match_file(path + "/"):
-                    pending.append((path, ignore))
+                if folder.enters(entry.name):
+                    pending.append(folder_in(root, folder, entry.name))
                 continue
-            language = language_of(path)
-            if language is None or _ignored(path, ignore) or forced.match_file(path):
-                continue
-            _admit(entry, path, language, rules, candidates, skipped, problems)
+            language = folder.takes(entry.name)
+            if language is not None:
+                _admit(entry, path, language, rules, candidates, skipped, problems)
     return Scan(
         tuple(sorted(candidates, key=lambda candidate: candidate.path)),
         tuple(sorted(skipped)),
@@ -334,9 +372,6 @@ def _is_generated(text: str, language: Language) -> bool:
         return False
     head = text[:GENERATED_HEAD_CHARS]
     return any(_COMMENT_START.match(line) and _GENERATED_MARK.search(line) for line in head.split("\n"))
-
-
-_Rules = tuple[tuple[str, GitIgnoreSpec], ...]  # (folder the patterns stand in, patterns), outermost first
 
 
 @lru_cache(maxsize=8)
