@@ -35,6 +35,7 @@ from hub.model import (
 )
 from hub.prompting import Passage
 from hub.retrieval import MOST_PATH_CHARS, MOST_PATHS, Filters, Retrieval, is_test_path, understood
+from hub.why import Story, why
 from indexer.index import FoundSymbols, Index, Match, Reach, Relative, Step, Told, order_of
 from indexer.model import Edge, Embedder, Provenance, ReferenceKind, Span, Stamp, Symbol, SymbolId, SymbolKind
 
@@ -59,6 +60,7 @@ __all__ = [
     "Relations",
     "SearchResult",
     "Service",
+    "Story",
     "ignore_event",
     "is_test_path",
     "never",
@@ -464,6 +466,11 @@ class Service:
         told = self._index.commits.about(name)
         end = None if page.limit is None else page.offset + page.limit
         return tuple(told[page.offset : end]), len(told)
+
+    def why(self, asked: str, limit: int) -> Story:
+        """Why a place, a symbol or a file is what it is, or what a question in words finds of that. See hub.why."""
+        with self._index.moment():
+            return why(self._index, lambda text, most, filters: self.search(text, most, filters).hits, asked, limit)
 
     def impact_of(self, names: Iterable[str], depth: int) -> Impact:
         """What a change of these symbols reaches. A name that nothing has is noted."""

@@ -22,7 +22,7 @@ from hub.model import (
     Refusal,
     Understood,
 )
-from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult
+from hub.service import ClassTree, Includes, Overrides, Relations, SearchResult, Story
 from indexer.index import FoundSymbols, Relative, Step, Told
 from indexer.model import Confirmation, Edge, IndexReport, Problem, Stamp, Symbol
 
@@ -208,6 +208,65 @@ def history_shape(told: Iterable[Told], total: int, offset: int) -> Json:
         ],
         "total": total,
         "offset": offset,
+    }
+
+
+def story_shape(story: Story) -> Json:
+    """Reasons and decisions the best first, commits newest first; times are Unix times."""
+    return {
+        "asked": story.asked,
+        "path": story.span.path if story.span else None,
+        "first_line": story.span.first_line if story.span else None,
+        "last_line": story.span.last_line if story.span else None,
+        "symbols": [symbol_shape(symbol) for symbol in story.symbols],
+        "comment": story.comment,
+        "reasons": [
+            {
+                "kind": reason.kind.value,
+                "says": list(reason.says),
+                "title": reason.title,
+                "commit": reason.commit,
+                "path": reason.span.path if reason.span else None,
+                "first_line": reason.span.first_line if reason.span else None,
+                "last_line": reason.span.last_line if reason.span else None,
+                "date": reason.date or None,
+                "how": reason.how,
+                "outdated": reason.outdated or None,
+                "strength": round(reason.strength, 3),
+            }
+            for reason in story.reasons
+        ],
+        "commits": [
+            {
+                "commit": made.commit.id,
+                "time": made.commit.time_s,
+                "author": made.commit.author,
+                "subject": made.commit.subject,
+                "says": list(made.says),
+                "issues": list(made.issues),
+                "files": list(made.paths),
+                "how": made.how,
+                "outdated": made.outdated or None,
+                "first": made.first,
+            }
+            for made in story.commits
+        ],
+        "total": story.total,
+        "decisions": [
+            {
+                "path": decision.span.path,
+                "first_line": decision.span.first_line,
+                "last_line": decision.span.last_line,
+                "title": decision.title,
+                "says": list(decision.says),
+                "date": decision.date or None,
+                "how": decision.how,
+                "outdated": decision.outdated or None,
+                "recorded": decision.recorded,
+            }
+            for decision in story.decisions
+        ],
+        "notes": list(story.notes),
     }
 
 

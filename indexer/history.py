@@ -32,6 +32,8 @@ MOST_COMPARED = 300  # added and removed files whose contents git compares to fi
 MOST_PATCH_BYTES = 1 << 18  # of a commit that are kept; the names of what changed repeat long before
 # One missing object costs a process, 5 to 20 ms. A clone without contents lacks them all, and then it is not tried on.
 MOST_BROKEN_IN_A_ROW = 50
+LINES_TIMEOUT_S = 10.0  # for the story of a few lines; leveldb takes 0.1 s. What was told by then counts. 2 to 30
+MOST_LINES_TOLD = 400  # of a file at once, 50 to 2,000: each costs git time
 
 # A repository's own configuration may name programs that git then runs; these settings name none.
 _HARMLESS = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.pager=cat")
@@ -56,6 +58,23 @@ _HEADINGS = """\
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--ignore-submodules=all", "--encoding=UTF-8", "--no-color")
 _HEADER = "--format=%x01%H%x00%ct%x00%an%x00%s%x00%b%x00"
 _HEADER_FIELDS = 5
+# What these commands would do beside: check signatures by a program, and read files that the repository names.
+_PASSIVE = tuple(
+    part
+    for setting in (
+        "log.showSignature=false",
+        "blame.ignoreRevsFile=",
+        "mailmap.file=",
+        "mailmap.blob=",
+        "core.quotePath=false",
+    )
+    for part in ("-c", setting)
+)
+_BLAMED = re.compile(  # the heading of a stretch of lines, and the path where it is told
+    r"^(?P<commit>[0-9a-f]{40}(?:[0-9a-f]{24})?) (?P<line>\d{1,9}) \d{1,9} (?P<lines>\d{1,9})\n"
+    r"(?:(?!\t|filename )[^\n]*\n){0,20}(?:filename (?P<path>[^\n]*)\n)?",
+    re.MULTILINE,
+)
 _COMMIT_LINE = re.compile(rb"^(?:[0-9a-f]{40}|[0-9a-f]{64})\n", re.MULTILINE)
 _COMMIT_LINE_BYTES = 65
 _FILE_LINE = re.compile(r"^diff --git ", re.MULTILINE)
@@ -97,6 +116,25 @@ class FileAt(NamedTuple):
     path: str
     blob: str  # git's name of its bytes
     size: int  # bytes; NOT_THERE where the object is missing
+
+
+class LineCommits(NamedTuple):
+    """The commits that made some lines what they are. ``whole`` is false where git was stopped, or could not go on."""
+
+    hashes: tuple[str, ...]  # newest first
+    whole: bool
+
+
+class Origin(NamedTuple):
+    """Where a stretch of lines came from: in this commit they were first written, under this path and number.
+
+    The path is relative to the root that was asked about, or "" where it lay outside of that.
+    """
+
+    commit: str
+    path: str
+    first_line: int
+    lines: int
 
 
 class _Broken(Exception):
@@ -164,6 +202,13 @@ def contents(root: Path, files: Sequence[FileAt]) -> list[bytes | None]:
     return found
 
 
+def text_at(root: Path, revision: str, path: str) -> str | None:
+    """The text of a file below the root as a revision holds it, without filters; None where git cannot give it."""
+    if not path or "\0" in path or revision.startswith("-"):
+        return None
+    return _git(root, "cat-file", "blob", f"{revision}:./{path}")
+
+
 def commit_before(root: Path, time_s: int) -> str | None:
     """The commit that HEAD's own line was at before a Unix time; None where it had not begun or git fails."""
     asked = ("--first-parent", "--max-count=1", f"--before={time_s - 1}", "HEAD")
@@ -173,6 +218,84 @@ def commit_before(root: Path, time_s: int) -> str | None:
 def is_shallow(root: Path) -> bool:
     """Whether the repository holds only the end of its history."""
     return (_git(root, "rev-parse", "--is-shallow-repository") or "").strip() == "true"
+
+
+def line_commits(source: HistorySource, path: str, first: int, last: int, most: int) -> LineCommits:
+    """The newest ``most`` commits that changed these lines of a file of the revision, through its renames.
+
+    No attribute, driver, signature or pager of the repository is acted upon. Empty where git knows no such lines.
+    """
+    if not _askable(source, path) or most < 1:
+        return LineCommits((), whole=False)
+    end = min(last, first + MOST_LINES_TOLD - 1)
+    shown = ("--no-patch", "--format=%H", "--no-mailmap", "--no-ext-diff", "--no-textconv", "-M", f"-l{MOST_COMPARED}")
+    arguments = ("log", *shown, f"--max-count={most + 1}", f"-L{first},{end}:{path}", source.revision, "--")
+    told, whole = _told_in_time(source.repository, (*_PASSIVE, *arguments))
+    hashes = tuple(dict.fromkeys(line for line in told.split("\n")[:-1] if line))
+    return LineCommits(hashes[:most], whole and len(hashes) <= most)
+
+
+def origins(source: HistorySource, path: str, first: int, last: int) -> tuple[Origin, ...]:
+    """Where these lines of a file came from, in their order; also out of files that the same commits changed.
+
+    Lines that were only indented otherwise, or moved, are those of the commit that wrote them. Empty where git fails.
+    """
+    if not _askable(source, path):
+        return ()
+    end = min(last, first + MOST_LINES_TOLD - 1)
+    shown = ("-w", "-M", "-C", "-C", "--porcelain", "--no-textconv", "--root", f"-L{first},{end}")
+    printed, whole = _told_in_time(source.repository, (*_PASSIVE, "blame", *shown, source.revision, "--", path))
+    if not whole:
+        return ()
+    groups = list(_BLAMED.finditer(printed))
+    found: list[Origin] = []
+    paths: dict[str, str] = {}  # git repeats the path of a commit only where it has several
+    for group in groups:
+        commit = group["commit"]
+        if group["path"] is not None:
+            paths[commit] = group["path"]
+        was = paths.get(commit, "")
+        inside = was.removeprefix(source.prefix) if was.startswith(source.prefix) and was[:1] != '"' else ""
+        found.append(Origin(commit, inside, int(group["line"]), int(group["lines"])))
+    return tuple(found)
+
+
+def _askable(source: HistorySource, path: str) -> bool:
+    """Whether git can be asked for a path at all: no name of a file holds these."""
+    return (
+        bool(path)
+        and not source.revision.startswith("-")
+        and not any(letter in path or letter in source.revision for letter in "\0\n")
+    )
+
+
+def _told_in_time(root: Path, arguments: Sequence[str]) -> tuple[str, bool]:
+    """What git printed until it ended or its time was up, and whether it ended well."""
+    try:
+        done = subprocess.run(
+            ["git", *_HARMLESS, "-C", str(root), *arguments],  # noqa: S607 - git is found on the user's own PATH
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=LINES_TIMEOUT_S,
+            check=False,
+            env=git_environment(),
+        )
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"").decode("utf-8", "replace"), False
+    except OSError:
+        return "", False
+    return done.stdout.decode("utf-8", "replace"), done.returncode == 0
+
+
+def hooks_path(root: Path) -> str:
+    """What ``core.hooksPath`` is set to for a tree, wherever that stands, with ~ written out; "" where unset."""
+    asked = ("--includes", "-z", "--type=path", "--get-all", "core.hooksPath")
+    parts = (_git(root, "config", "--show-scope", *asked) or "").split("\0")
+    # What this command line itself sets is nobody's; the machine's settings are otherwise not read here.
+    own = [value for scope, value in zip(parts[::2], parts[1::2], strict=False) if scope != "command"]
+    if not own:
+        own = (_git(root, "config", "--system", *asked) or "").split("\0")[:-1]
+    return own[-1] if own else ""
 
 
 def _filters_off(root: Path) -> tuple[str, ...] | None:

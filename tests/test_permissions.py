@@ -55,6 +55,7 @@ TABLE = {
     "GET /api/v1/includes": Row(READ, "file=main.cc"),
     "GET /api/v1/included-by": Row(READ, "file=counter.h"),
     "GET /api/v1/history": Row(READ, "name=Counter"),
+    "GET /api/v1/why": Row(READ, "asked=Counter"),
     "GET /api/v1/impact": Row(READ, "name=Increment"),
     "POST /api/v1/impact": Row(READ, body={"diff": DIFF}),
     "GET /api/v1/source": Row(READ, "path=src/main.cc"),

@@ -69,6 +69,46 @@ HISTORY: Json = {
     "total": 1,
     "offset": 0,
 }
+WHY: Json = {
+    "asked": "src/counter.cc:7",
+    "path": "src/counter.cc",
+    "first_line": 7,
+    "last_line": 7,
+    "symbols": [_SYMBOL],
+    "comment": "",
+    "reasons": [
+        {
+            "kind": "commit",
+            "says": ["One at a time was too slow, because every step takes the lock."],
+            "title": "Count by steps",
+            "commit": "4f2a90c1",
+            "path": None,
+            "first_line": None,
+            "last_line": None,
+            "date": "2026-11-01",
+            "how": "wrote lines of it that still stand",
+            "outdated": None,
+            "strength": 0.95,
+        }
+    ],
+    "commits": [
+        {
+            "commit": "4f2a90c1",
+            "time": 1793527200,
+            "author": "Ada",
+            "subject": "Count by steps",
+            "says": ["One at a time was too slow, because every step takes the lock."],
+            "issues": ["#12"],
+            "files": ["src/counter.cc"],
+            "how": "wrote lines of it that still stand",
+            "outdated": None,
+            "first": True,
+        }
+    ],
+    "total": 1,
+    "decisions": [],
+    "notes": [],
+}
 DIFF = "--- a/src/counter.cc\n+++ b/src/counter.cc\n@@ -7 +7 @@\n-  value_ += by;\n+  value_ += 2 * by;\n"
 IMPACT: Json = {
     "changed": [_SYMBOL],

@@ -38,6 +38,7 @@ from indexer.model import Span, SymbolKind
 router = APIRouter(prefix="/api/v1", tags=["reading"])
 
 _MOST_LINES = 20_000  # of a source at once
+_MOST_REASONS = 50
 
 Kinds = Annotated[list[SymbolKind] | None, Query(alias="kind", description="Of these kinds only; may be repeated.")]
 
@@ -279,6 +280,23 @@ async def history(
         return shapes.history_shape(commits, total, offset)
 
     return await _told(state, principal, workspace, told)
+
+
+@router.get(
+    "/why",
+    summary="Why code is what it is: comments, commits and decisions, the best reason first",
+    responses={**answers(400, 403, 404), **shaped(examples.WHY)},
+)
+async def why(
+    state: Shared,
+    principal: Caller,
+    asked: Annotated[
+        Name, Query(description="PATH:LINE, PATH:FIRST-LAST, the name of a symbol, a file, or a question in words.")
+    ],
+    workspace: WorkspaceName = None,
+    limit: Annotated[int, Query(ge=1, le=_MOST_REASONS, description="Of reasons, commits and decisions each.")] = 5,
+) -> Response:
+    return await _told(state, principal, workspace, lambda service: shapes.story_shape(service.why(asked, limit)))
 
 
 @router.get(

@@ -1,0 +1,61 @@
+"""The command that says why code is what it is: why."""
+
+import argparse
+from datetime import UTC, datetime
+
+from hub import shapes
+from hub.cli import DONE, NOTHING
+from hub.cli.output import opened_service, print_json, print_notes
+from hub.prompting import visible
+from hub.service import Story
+
+_COMMENT_LINES = 6
+
+
+def why(options: argparse.Namespace) -> int:
+    with opened_service(options) as service:
+        story = service.why(" ".join(options.asked), options.limit)
+    if options.json:
+        print_json(shapes.story_shape(story))
+    else:
+        _print_story(story)
+    return DONE if story.reasons or story.commits else NOTHING
+
+
+def _print_story(story: Story) -> None:
+    if story.symbols:
+        symbol = story.symbols[0]
+        print(f"{symbol.span}  {symbol.kind.value} {symbol.qualified_name}")
+    elif story.span:
+        print(story.span)
+    for line in [line for line in visible(story.comment).split("\n") if line.strip()][:_COMMENT_LINES]:
+        print(f"    {line.strip()}")
+    if story.reasons:
+        print("why, the best reason first:")
+    else:
+        print(f"Nothing that is indexed or committed says why: {visible(story.asked)}")
+    for rank, reason in enumerate(story.reasons, 1):
+        where = reason.commit[:12] if reason.commit else str(reason.span)
+        title = f"  {visible(reason.title)}" if reason.title else ""
+        print(f"{rank:2}. {where}{title}{f', {reason.date}' if reason.date else ''}  ({reason.how})")
+        if reason.outdated:
+            print(f"    NO LONGER SO: {reason.outdated}")
+        for said in reason.says:
+            if said != reason.title:
+                print(f"    | {said}")
+    if story.span is not None:
+        _print_commits(story)
+    print_notes(story.notes)
+
+
+def _print_commits(story: Story) -> None:
+    if story.commits:
+        print(f"commits, newest first ({story.total} in all):")
+    for made in story.commits:
+        day = datetime.fromtimestamp(min(max(made.commit.time_s, 0), 253_402_300_000), UTC).date().isoformat()
+        marks = [*(["the first one"] if made.first else []), *([made.outdated] if made.outdated else [])]
+        marks += [", ".join(map(visible, made.issues))] if made.issues else []
+        print(
+            f"  {made.commit.id[:12]}  {day}  {visible(made.commit.author)}  {visible(made.commit.subject)}"
+            f"  ({'; '.join([made.how, *marks])})"
+        )
