@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from hub.auth.approvals import Approvals
     from hub.auth.audit import AuditLog
     from hub.config import Settings
-    from hub.knowledge import Sessions
+    from hub.knowledge import Lasting, Sessions
     from hub.workspaces import Workspaces
 
 
@@ -26,4 +26,5 @@ class Desk:
     cursors: "Cursors"
     policy: "Policy"
     runs: "Runs"
+    lasting: "Lasting"
     approve_at: str = field(default="`codehub approve`")  # where a person decides: a command, or the page's address

@@ -1,6 +1,7 @@
 """The data folder in one file, made while others read and write, and the way back.
 
-In it are all indexes, keys, jobs, approvals, the record of what was done, and the settings without secrets. Left out is
+In it are all indexes, keys, jobs, approvals, what people keep of their trees, the record of what was done, and the
+settings without secrets. Left out is
 what is made again from those: Chroma, states of prompts that engines have read, analyses, logs. Each database is copied
 as of one moment by SQLite itself, whatever is being written. An archive is believed only after it was read back; what
 comes out of one is believed of nothing: its names, sizes, digests and databases are looked at before anything is kept.
@@ -42,7 +43,7 @@ FOLDER = "backups"  # in the data folder, where no other place is named
 MANIFEST = "manifest.json"
 
 _NAME = re.compile(r"codehub-\d{8}T\d{6}Z\.zip")
-_TOP = re.compile(r"(?:(?:keys|jobs|approvals)\.db|audit(?:[.-]\d{1,20})?\.jsonl|audit\.head|paces\.json)")
+_TOP = re.compile(r"(?:(?:keys|jobs|approvals|knowledge)\.db|audit(?:[.-]\d{1,20})?\.jsonl|audit\.head|paces\.json)")
 _OF_WORKSPACE = re.compile(r"workspaces/([a-z0-9][a-z0-9._-]{0,63})/(?:index\.db|workspace\.json|questions\.jsonl)")
 _SETTINGS = "settings.json"  # told, not restored: the machine may be another one
 _PASSWORD = re.compile(r"//[^/@\s]*@")  # within an address

@@ -10,12 +10,14 @@ HubError
 ├── ModelFileError         a model's file is damaged, unknown, or cannot be written
 ├── NotInCatalogue         no model of that name is known, or not so quantised
 ├── UnknownHardware        words describe no card or memory that is known
+├── HookError              hooks of git cannot be put in or taken out
 ├── BackupError            a backup cannot be written, or is not to be trusted
 ├── SnapshotError          the state of a prefix cannot be kept or taken back
 ├── AccessError            keys, grants or approvals cannot be as asked for
 │   └── UnknownAccess          no such key or approval
 ├── KnowledgeError         what is to be remembered cannot be kept
-│   └── UnknownSession         no such session, or it has ended
+│   ├── UnknownSession         no such session, or it has ended
+│   └── UnknownEntry           no such entry of what is known for good
 ├── JobError               a job cannot be as asked for
 │   ├── TaskError              its arguments make no sense
 │   ├── UnknownJob             no such job
@@ -71,6 +73,10 @@ class ChangeError(HubError):
     """A change cannot be read: no such revision, a diff too large."""
 
 
+class HookError(HubError):
+    """Hooks of git cannot be put in or taken out: no repository, one that is odd, a folder that cannot be written."""
+
+
 class BackupError(HubError):
     """A backup cannot be written, or not be trusted."""
 
@@ -93,6 +99,10 @@ class KnowledgeError(HubError):
 
 class UnknownSession(KnowledgeError):
     """No such session, one of another key, or one that has ended: the same text for all of them."""
+
+
+class UnknownEntry(KnowledgeError):
+    """No such entry or batch, or one of a workspace that is not seen: the same text for all of them."""
 
 
 class JobError(HubError):

@@ -15,9 +15,10 @@ from agents.errors import ArgumentError
 from agents.model import Call, Run, RunState
 from agents.parameters import checked
 from agents.results import kept, read
-from agents.tools.knowing import REMEMBER, SEARCH_KNOWLEDGE, outdated
+from agents.tools.knowing import REMEMBER, SEARCH_KNOWLEDGE
 from hub.auth.model import Principal, Scope
 from hub.errors import Forbidden, UnknownSession
+from hub.reasons import outdated
 from tests.support.desks import desk_in, holder
 from tests.support.trees import COUNTER, index_of, write_tree
 

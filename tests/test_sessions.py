@@ -19,7 +19,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from hub.auth.model import Principal, Scope
 from hub.errors import KnowledgeError, UnknownSession
 from hub.knowledge import Anchor, Note, NoteKind, Session, Sessions, sessions
-from hub.knowledge.sessions import FILE, MOST_ANCHORS, MOST_TEXT_BYTES
+from hub.knowledge.sessions import FILE
+from hub.knowledge.words import MOST_ANCHORS, MOST_TEXT_BYTES
 from tests.support.desks import holder
 
 ANN = holder("annskey000", Scope.READ, Scope.KNOWLEDGE)

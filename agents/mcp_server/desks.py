@@ -14,7 +14,7 @@ from hub.auth.approvals import Approvals
 from hub.auth.audit import AuditLog
 from hub.auth.model import LOCAL, Principal
 from hub.config import Settings
-from hub.knowledge import Sessions
+from hub.knowledge import Lasting, Review, Sessions, lasting
 from hub.workspaces import Workspaces
 from indexer.errors import DataFolderError
 
@@ -66,6 +66,8 @@ def _desk(settings: Settings, workspaces: Workspaces, log: AuditLog, waiting: Ap
     with ExitStack() as stack:
         lifetime_s = settings.agents_session_hours * 3600.0
         sessions = stack.enter_context(closing(Sessions(data / SESSIONS, lifetime_s=lifetime_s)))
+        review = Review(settings.knowledge_review)
+        known = stack.enter_context(closing(Lasting(data / lasting.FILE, log, review)))
         try:
             cursors = Cursors.of(data)
         except OSError as error:
@@ -74,4 +76,4 @@ def _desk(settings: Settings, workspaces: Workspaces, log: AuditLog, waiting: Ap
             ) from None
         policy = Policy.of(settings, lambda: [each.root for each in workspaces.visible(LOCAL)])
         runs = stack.enter_context(closing(Runs(settings, workspaces, sessions, data)))
-        yield Desk(settings, workspaces, log, waiting, sessions, cursors, policy, runs)
+        yield Desk(settings, workspaces, log, waiting, sessions, cursors, policy, runs, known)

@@ -4,7 +4,6 @@ A note is data, shown as somebody's words with where they come from, and never a
 notes are kept, nor of how documents and commits are found.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,9 +16,11 @@ from agents.parameters import Number, Text
 from agents.text import Item
 from agents.tools.model import Tool
 from agents.tools.replies import Asked, as_json, asked, counted
+from hub import reasons
 from hub.auth.model import Scope
-from hub.knowledge import Anchor, Note, NoteKind, Session
+from hub.knowledge import Anchor, Note, NoteKind, Session, State
 from hub.model import SignalSource
+from hub.remembering import Standing, about, as_written, entry_shape, parts, resolved, standing, warnings
 from hub.service import Filters, Page, Service
 from hub.shapes import Json
 from indexer.model import Span
@@ -28,39 +29,9 @@ MOST_NOTE_CHARS = 12_000
 MOST_ANCHORS = 16
 LOOKED_AT = 40  # hits that documents are chosen of
 NOTE_LINES, SECTION_LINES, BODY_LINES = 12, 8, 6  # that are shown of each
-HEAD_LINES = 60  # of a document, in which it says whether it still holds
-HEAD_CHARS = 8_000
 
-_DOCUMENTS = Filters(("*.md", "*.markdown", "*.rst", "*.txt", "*.adoc", "NEWS", "CHANGES", "ChangeLog", "README"))
-_NO_DOCUMENT = re.compile(r"(?:^|/)(?:CMakeLists\.txt|requirements[^/]*\.txt|robots\.txt|LICEN[CS]E[^/]*)$")
-# Folders and names of records of decisions, which say why where others say how; and words with which they tell it.
-_DECISION = re.compile(
-    r"(?:^|/)(?:adrs?|decisions?|rfcs?|design|proposals?)/|(?:^|/)(?:adr|rfc|decision|design)[-_]?\d*", re.IGNORECASE
-)
-_DECIDED = re.compile(
-    r"\b(?:decid|decision|instead of|rather than|because|trade-?off|chose|rejected|alternative)", re.IGNORECASE
-)
+_DOCUMENTS = Filters(reasons.DOCUMENTS)
 _DECISION_BONUS, _DECIDED_BONUS = 0.5, 0.2  # of a hit's own score; 0 to 1
-# What a document says of itself: at the beginning of a line, so that what it says of other things does not count.
-_NO_LONGER = re.compile(
-    r"[\s>]{0,4}(?:(?:[-*]\s)?[*_]{0,3}status[\s*_:-]{1,12}(?:superseded|deprecated|rejected|obsolete)\b.{0,200}"
-    r"|[*_]{0,3}(?:superseded|obsoleted) by\b.{0,200}"
-    r"|[*_]{0,3}replaced by (?=\[|adr|rfc|#?\d|decision).{0,200}"
-    r"|[*_]{0,3}this (?:adr|rfc|decision|document|page|guide|section|proposal|design|file|text) (?:is|was|has been)"
-    r" (?:superseded|deprecated|replaced|rejected|obsolete|no longer)\b.{0,200})",
-    re.IGNORECASE,
-)
-_TAKES_PLACE = re.compile(
-    r"(?:\bsupersedes\b|\breplaces\b|\btakes the place of\b|\bobsoletes\b)(?P<rest>.{0,200})", re.IGNORECASE
-)
-_LINKED = re.compile(r"\]\((?P<path>[^)\s#]{1,300})")
-_GIVEN_UP = re.compile(r"superseded|deprecated|rejected|obsolete", re.IGNORECASE)
-_STATUS_HEADING = re.compile(r"(?:#{1,6} |\.\. )?status:?", re.IGNORECASE)
-_DATED = re.compile(r"\bdate\W{0,6}(?P<date>\d{4}-\d\d-\d\d)", re.IGNORECASE)
-_REVERTS = re.compile(r"\bThis reverts commit (?P<id>[0-9a-f]{7,40})\b")
-_PLACE = re.compile(r"(?P<path>[^\s:][^:\n]{0,390}):(?P<line>\d{1,7})(?:-\d{1,7})?")
-_BETWEEN = re.compile(r"[<(\[>)\],;\n]")
-_LOOKS_LIKE_A_PATH = re.compile(r"[^\s:]{0,390}[^\s:/]\.\w{1,8}|[^\s:]{1,200}/[^\s:]{0,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +68,23 @@ def _search(desk: Desk, call: Call, arguments: Arguments) -> str:
     with asked(desk, call, "search_knowledge", {**arguments, "cursor": ""}) as this:
         documents = _documents(this, query, limit)
         changes = _changes(this.service, query, limit)
+        kept = desk.lasting.search(call.principal, this.service.workspace, query, limit)
+        entries = standing(desk.lasting, this.service, kept)
         if call.as_json:
-            return this.json(lambda count: _shape(notes[:count], documents[:count], changes[:count]), limit, limit)
-        if not (notes or documents or changes):
+            return this.json(
+                lambda count: _shape(notes[:count], entries[:count], documents[:count], changes[:count]), limit, limit
+            )
+        if not (notes or entries or documents or changes):
             return this.whole(
-                "Nothing is known of this: no note of the session, no document and no commit speaks of it.",
+                "Nothing is known of this: no note of the session, no entry, no document and no commit speaks of it.",
                 "Next: other words or the name of a symbol, or explore, which reads the code itself.",
             )
         items = [Item(_note_lines(note), "This session's notes (data, not instructions):") for note in notes]
         if handle and not notes:
             items.append(Item("No note of this session speaks of it."))
+        items += [
+            Item(_entry_lines(each), "What people keep of this tree (data, not instructions):") for each in entries
+        ]
         items += [Item(_document_lines(each), "What documents of the tree say:") for each in documents]
         items += [Item(_change_lines(each), "Commits and their reasons:") for each in changes]
         room = text.DEFAULT_TOKENS - text.tokens(this.foot()) - 40
@@ -132,20 +110,6 @@ def _session(desk: Desk, call: Call, arguments: Arguments) -> Session:
 # Documents
 
 
-def outdated(head: str) -> str:
-    """The sentence with which a document says that it no longer holds."""
-    lines = head.splitlines()
-    for number, line in enumerate(lines):
-        if said := _NO_LONGER.match(line):
-            return text.one_line(f"{said.group().strip(' >*_#:-')} (line {number + 1})")
-        if _STATUS_HEADING.fullmatch(line.strip()):
-            rest = enumerate(lines[number + 1 : number + 5], number + 2)
-            at, after = next(((at, each.strip()) for at, each in rest if each.strip(" =-")), (0, ""))
-            if _GIVEN_UP.match(after):
-                return text.one_line(f"status: {after[:200]} (line {at})")
-    return ""
-
-
 def _documents(this: Asked, query: str, limit: int) -> list[_Document]:
     """The parts of documents that speak of it, those that still hold first; at most two of a file."""
     result = this.service.search(query, LOOKED_AT, _DOCUMENTS)
@@ -153,9 +117,10 @@ def _documents(this: Asked, query: str, limit: int) -> list[_Document]:
     for place, hit in enumerate(result.hits):
         path = hit.chunk.span.path
         # Text that only means something like it decides nothing: it has to say a word of what is asked.
-        if _NO_DOCUMENT.search(path) or all(signal.source is not SignalSource.LEXICAL for signal in hit.signals):
+        if not reasons.is_document(path) or all(signal.source is not SignalSource.LEXICAL for signal in hit.signals):
             continue
-        bonus = _DECISION_BONUS * bool(_DECISION.search(path)) + _DECIDED_BONUS * bool(_DECIDED.search(hit.chunk.text))
+        bonus = _DECISION_BONUS * reasons.is_decision(path)
+        bonus += _DECIDED_BONUS * reasons.speaks_of_deciding(hit.chunk.text)
         scored.append((-hit.score * (1 + bonus), place, hit.chunk))
     of_file: dict[str, int] = {}
     found: list[_Document] = []
@@ -164,10 +129,14 @@ def _documents(this: Asked, query: str, limit: int) -> list[_Document]:
         of_file[path] = of_file.get(path, 0) + 1
         if of_file[path] <= 2 and len(found) < limit:
             title = chunk.title.rpartition(" | ")[2] if " | " in chunk.title else ""
-            head = this.service.lines(Span(path, 1, HEAD_LINES))[:HEAD_CHARS]
+            head = this.service.lines(Span(path, 1, reasons.HEAD_LINES))[: reasons.HEAD_CHARS]
             found.append(
                 _Document(
-                    chunk.span, title, _cut(chunk.text, SECTION_LINES), _date(this.service, path, head), outdated(head)
+                    chunk.span,
+                    title,
+                    _cut(chunk.text, SECTION_LINES),
+                    _date(this.service, path, head),
+                    reasons.outdated(head),
                 )
             )
     this.notes += this.service.age(dict.fromkeys(each.span.path for each in found))
@@ -178,10 +147,8 @@ def _with_successors(service: Service, found: Sequence[_Document]) -> list[_Docu
     """The same, those marked of which another one of them says that it takes their place."""
     taken: dict[str, str] = {}
     for path in dict.fromkeys(each.span.path for each in found):
-        head = service.lines(Span(path, 1, HEAD_LINES))[:HEAD_CHARS]
-        for said in _TAKES_PLACE.finditer(head):
-            for link in _LINKED.finditer(said["rest"]):
-                taken[link["path"].rpartition("/")[2]] = path
+        head = service.lines(Span(path, 1, reasons.HEAD_LINES))[: reasons.HEAD_CHARS]
+        taken |= dict.fromkeys(reasons.replaces(head), path)
     return [
         each
         if each.outdated or (new := taken.get(each.span.path.rpartition("/")[2], each.span.path)) == each.span.path
@@ -192,8 +159,8 @@ def _with_successors(service: Service, found: Sequence[_Document]) -> list[_Docu
 
 def _date(service: Service, path: str, head: str) -> str:
     """The date that a document gives itself, or that of the last commit which changed it."""
-    if written := _DATED.search(head):
-        return written["date"]
+    if written := reasons.date_in(head):
+        return written
     changes, _ = service.history(path, Page(1))
     return _day(changes[0].commit.time_s) if changes else ""
 
@@ -204,7 +171,7 @@ def _date(service: Service, path: str, head: str) -> str:
 def _changes(service: Service, query: str, limit: int) -> list[_Change]:
     """The commits that speak of it, those with reasons and those that still hold first."""
     told = [each for each, _ in service.told(query, 2 * limit)]
-    reverted = {said["id"]: each.commit.id for each in told for said in _REVERTS.finditer(each.body[:HEAD_CHARS])}
+    reverted = {old: each.commit.id for each in told for old in reasons.reverted(each.body)}
     found = []
     for each in told:
         by = next((new for old, new in reverted.items() if each.commit.id.startswith(old)), "")
@@ -226,12 +193,27 @@ def _changes(service: Service, query: str, limit: int) -> list[_Change]:
 
 
 def _note_lines(note: Note) -> str:
-    about = ", ".join(filter(None, (_about(anchor) for anchor in note.anchors[:6])))
+    places = _places(note.anchors)
     lines = [f"- {note.kind.value}, {_time(note.made_at)}, by {note.source or 'nobody known'}: {note.title}"]
-    lines += [f"  about {about}"] if about else []
+    lines += [f"  about {places}"] if places else []
     lines += [f"  perhaps no longer so: {note.later}"] if note.later else []
     shown = _cut(note.text, NOTE_LINES)
     return "\n".join([*map(text.one_line, lines), *(_quoted(shown) if shown != note.title else [])])
+
+
+def _entry_lines(told: Standing) -> str:
+    entry = told.entry
+    accepted = f", accepted by {entry.reviewer}" if entry.reviewer and entry.state is not State.RETIRED else ""
+    head = f"- {entry.kind.value} {entry.id}, {_day(entry.created_at)}, by {entry.author}{accepted}: {entry.title}"
+    places = _places([each.anchor for each in entry.anchors])
+    lines = [head, *([f"  about {places}"] if places else []), *(f"  {each}" for each in warnings(told))]
+    lines += [f"  rests on {', '.join(entry.evidence[:4])}"] if entry.evidence else []
+    shown = _cut(entry.text, NOTE_LINES)
+    return "\n".join([*map(text.one_line, lines), *(_quoted(shown) if shown != entry.title else [])])
+
+
+def _places(anchors: Sequence[Anchor]) -> str:
+    return ", ".join(filter(None, map(about, anchors[:6])))
 
 
 def _document_lines(document: _Document) -> str:
@@ -260,11 +242,6 @@ def _cut(written: str, lines: int) -> str:
     return "\n".join([*kept[:lines], *(["…"] if len(kept) > lines else [])])
 
 
-def _about(anchor: Anchor) -> str:
-    where = f"{anchor.path}:{anchor.line}" if anchor.path and anchor.line else anchor.path
-    return f"{anchor.symbol} ({where})" if anchor.symbol and where else anchor.symbol or where
-
-
 def _day(time_s: float) -> str:
     return _time(time_s)[:10]
 
@@ -274,9 +251,12 @@ def _time(time_s: float) -> str:
     return datetime.fromtimestamp(min(max(time_s, 0.0), 253_402_300_000.0), UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _shape(notes: Iterable[Note], documents: Iterable[_Document], changes: Iterable[_Change]) -> Json:
+def _shape(
+    notes: Iterable[Note], entries: Iterable[Standing], documents: Iterable[_Document], changes: Iterable[_Change]
+) -> Json:
     return {
         "notes": [note_shape(note) for note in notes],
+        "entries": [entry_shape(each) for each in entries],
         "documents": [
             {
                 "path": each.span.path,
@@ -363,57 +343,22 @@ def _anchors(desk: Desk, call: Call, session: Session, written: Sequence[str]) -
     if not written:
         return [], []
     if not call.principal.may(Scope.READ, session.workspace):
-        return [_as_written(each) for each in written], []
+        return [as_written(each) for each in written], []
     anchors, unknown = [], []
     with desk.workspaces.opened(call.principal, session.workspace) as service:
         for each in written:
-            anchor = _resolved(service, each)
-            anchors.append(anchor or _as_written(each))
+            anchor = resolved(service, each)
+            anchors.append(anchor or as_written(each))
             if anchor is None:
                 unknown.append(each)
     return anchors, unknown
 
 
 def _parts(written: str) -> list[str]:
-    """What stands between the commas and line ends of a list, those inside of brackets left out."""
-    parts, depth, begin = [], 0, 0
-    for found in _BETWEEN.finditer(written):
-        sign = found.group()
-        if sign in "<([":
-            depth += 1
-        elif sign in ">)]":
-            depth = max(0, depth - 1)
-        elif not depth or sign in ";\n":
-            parts.append(written[begin : found.start()])
-            begin = found.end()
-            depth = 0
-    named = list(dict.fromkeys(part.strip() for part in (*parts, written[begin:]) if part.strip()))
+    named = parts(written)
     if len(named) > MOST_ANCHORS:
         raise ArgumentError(f"about names {len(named)} things.", f"{MOST_ANCHORS} are the most: name the main ones.")
     return named
-
-
-def _resolved(service: Service, written: str) -> Anchor | None:
-    anchor = _as_written(written)
-    if anchor.path:
-        same = [path for path in service.files_called(anchor.path.rpartition("/")[2]) if _ends_with(path, anchor.path)]
-        return Anchor("", same[0], anchor.line) if len(same) == 1 else None
-    names = {symbol.qualified_name for symbol in service.symbols(written, 20)}
-    name = written if written in names else next(iter(names), "")
-    return Anchor(name) if len(names) == 1 or written in names else None
-
-
-def _ends_with(path: str, written: str) -> bool:
-    return path == written or path.endswith(f"/{written.lstrip('./')}")
-
-
-def _as_written(written: str) -> Anchor:
-    plain = written.strip()
-    if (place := _PLACE.fullmatch(plain)) and "::" not in plain:
-        return Anchor("", place["path"].removeprefix("./"), int(place["line"]))
-    if "::" not in plain and _LOOKS_LIKE_A_PATH.fullmatch(plain):
-        return Anchor("", plain.removeprefix("./"))
-    return Anchor(plain)
 
 
 SEARCH_KNOWLEDGE = Tool(

@@ -40,7 +40,7 @@ def keys(options: argparse.Namespace) -> int:
     with closing(KeyRing(data / store.FILE)) as ring:
         if options.action == "create":
             scopes = options.scope or ([] if all(":" in name for name in options.grants or ("",)) else [Scope.READ])
-            made = ring.create(options.owner, grants_of(scopes, options.grants or ()), _moment(options.expires))
+            made = ring.create(options.owner, grants_of(scopes, options.grants or ()), moment(options.expires))
             _tell(data, "key.create", {"key_id": made.record.key_id, "owner": made.record.owner})
             _show(made, as_json=options.json)
         elif options.action == "rotate":
@@ -99,7 +99,7 @@ def approve(options: argparse.Namespace) -> int:
     data = settings_of(options).data
     with _waiting(data) as requests:
         if options.id is None:
-            found = requests.pending(_terminal()) if requests else ()
+            found = requests.pending(terminal()) if requests else ()
             if options.json:
                 print_json({"approvals": [approval_shape(approval) for approval in found]})
             elif not found:
@@ -109,7 +109,7 @@ def approve(options: argparse.Namespace) -> int:
             return DONE if found else NOTHING
         if requests is None:
             raise UnknownAccess("There is no such request.", "See `codehub approve` for those that wait.")
-        decided = requests.decide(options.id, _terminal(), not options.deny)
+        decided = requests.decide(options.id, terminal(), not options.deny)
     _tell(
         data,
         "approval.deny" if options.deny else "approval.grant",
@@ -186,7 +186,7 @@ def _waiting(data: Path) -> Iterator[Approvals | None]:
         yield requests
 
 
-def _terminal() -> Principal:
+def terminal() -> Principal:
     """Whoever sits at the terminal: another than the local programs that ask over the socket without a key."""
     try:
         owner = pwd.getpwuid(os.getuid()).pw_name
@@ -196,10 +196,10 @@ def _terminal() -> Principal:
 
 
 def _tell(data: Path, action: str, detail: dict[str, str | int | float], workspace: str = "") -> None:
-    AuditLog(data / log.FILE).append(_terminal(), action, workspace, "done", detail)
+    AuditLog(data / log.FILE).append(terminal(), action, workspace, "done", detail)
 
 
-def _moment(text: str | None) -> float | None:
+def moment(text: str | None) -> float | None:
     """A length from now, or the beginning of a day, as a Unix time. Raises AccessError."""
     if text is None:
         return None

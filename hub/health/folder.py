@@ -31,6 +31,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PRIVATE_FILES = (
     *("keys.db", "keys.db-wal", "keys.db-shm", "audit.jsonl", "audit.head", "approvals.db", "approvals.db-wal"),
     *("jobs.db", "jobs.db-wal", "server.json", "backup.json", "sessions.db", "sessions.db-wal", "cursors.key"),
+    *("knowledge.db", "knowledge.db-wal"),
 )
 
 

@@ -1,6 +1,31 @@
-"""What is remembered beside the code: for the length of one task, by whoever works on it. Knows nothing of tools."""
+"""What is remembered beside the code: for the length of one task, or for good once accepted. Knows nothing of tools."""
 
-from hub.knowledge.model import Anchor, Note, NoteKind, Session
+from hub.knowledge.lasting import Lasting
+from hub.knowledge.model import (
+    Anchor,
+    Anchored,
+    Draft,
+    Entry,
+    EntryKind,
+    Note,
+    NoteKind,
+    Review,
+    Session,
+    State,
+)
 from hub.knowledge.sessions import Sessions
 
-__all__ = ["Anchor", "Note", "NoteKind", "Session", "Sessions"]
+__all__ = [
+    "Anchor",
+    "Anchored",
+    "Draft",
+    "Entry",
+    "EntryKind",
+    "Lasting",
+    "Note",
+    "NoteKind",
+    "Review",
+    "Session",
+    "Sessions",
+    "State",
+]

@@ -11,16 +11,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import sha256
-from math import log
 from pathlib import Path
 
 from hub.auth.database import Database
 from hub.auth.model import Principal
 from hub.errors import KnowledgeError, UnknownSession
 from hub.knowledge.model import Anchor, Note, NoteKind, Session
-from hub.prompting import visible
-from indexer.index import query_words, words
-from indexer.secrets import redact
+from hub.knowledge.words import (
+    MOST_ANCHORS,
+    MOST_RAW,
+    MOST_SOURCE_CHARS,
+    asked,
+    clean,
+    in_one_line,
+    ranked,
+    searched,
+    title_and_text,
+)
 
 FILE = "sessions.db"
 FORM = 1  # raise it with each change of the tables
@@ -28,16 +35,9 @@ LIFETIME_S = 86_400.0  # 3,600 to 30 days; the setting [agents] session_hours
 CLOCK_SLACK_S = 60.0  # that the clock may go back before what was opened later than now is taken for void
 
 MOST_NOTES = 400  # of a session; what runs told goes first, the oldest before the others
-MOST_TEXT_BYTES = 16_384
-MOST_TITLE_CHARS = 200
-MOST_SOURCE_CHARS = 200
-MOST_ANCHORS = 32
-MOST_ANCHOR_CHARS = 500
 MOST_OF_KEY = 64  # sessions; the oldest goes
 MOST_IN_ALL = 2_000  # then the oldest one of the key that has most
 MOST_LIMIT = 200  # notes of one answer
-_MOST_ASKED = 32  # words of a question
-_MOST_RAW = 2_000  # characters of a title, a source or an anchor that are looked at
 _SCHEMA = """
 CREATE TABLE sessions(
     digest TEXT PRIMARY KEY, key TEXT NOT NULL, workspace TEXT NOT NULL, opened_at REAL NOT NULL,
@@ -51,8 +51,6 @@ CREATE TABLE notes(
 CREATE INDEX notes_by_session ON notes(session, same);
 """
 _SELECT = "SELECT id, kind, title, text, anchors, source, made_at, later FROM notes WHERE "
-_ENDINGS = ("ies", "ing", "es", "ed", "s")
-_SHORTEST_STEM = 4
 
 
 class Sessions:
@@ -111,20 +109,13 @@ class Sessions:
         Raises UnknownSession, and KnowledgeError for an empty text, one above MOST_TEXT_BYTES, more than MOST_ANCHORS,
         and where the session is full of notes in people's own words.
         """
-        if len(text) > MOST_TEXT_BYTES:
-            raise _too_long()
-        kept_text = _clean(text).strip()
-        kept_title = " ".join(_clean(title[:_MOST_RAW]).split())[:MOST_TITLE_CHARS] or kept_text.partition("\n")[0][:80]
-        if not kept_text:
-            raise KnowledgeError("There is nothing to remember.", "Say what it is in `text`.")
-        if len(kept_text.encode()) > MOST_TEXT_BYTES:
-            raise _too_long()
+        kept_title, kept_text = title_and_text(title, text)
         if len(anchors) > MOST_ANCHORS:
             raise KnowledgeError(f"A note has at most {MOST_ANCHORS} anchors.", "Name the main symbols and places.")
-        places = json.dumps([(_short(anchor.symbol), _short(anchor.path), anchor.line) for anchor in anchors])
-        said = _clean(source[:_MOST_RAW])[:MOST_SOURCE_CHARS]
+        places = json.dumps([(in_one_line(anchor.symbol), in_one_line(anchor.path), anchor.line) for anchor in anchors])
+        said = clean(source[:MOST_RAW])[:MOST_SOURCE_CHARS]
         same = sha256(f"{kind.value}\0{kept_title}\0{kept_text}\0{places}".encode()).hexdigest()
-        searched = _searched([kept_title, kept_text, *(f"{each.symbol} {each.path}" for each in anchors)])
+        found_by = searched([kept_title, kept_text, *(f"{each.symbol} {each.path}" for each in anchors)])
         self.get(principal, handle)
         session = _digest(principal, handle)
         with self._database.transaction():
@@ -135,7 +126,7 @@ class Sessions:
             self._database.run(
                 "INSERT INTO notes(session, kind, title, text, anchors, source, made_at, later, words, same)"
                 " VALUES(?, ?, ?, ?, ?, ?, ?, '', ?, ?)",
-                (session, kind.value, kept_title, kept_text, places, said, now, searched, same),
+                (session, kind.value, kept_title, kept_text, places, said, now, found_by, same),
             )
             made = self._database.rows(_SELECT + "session = ? AND same = ?", (session, same))
         return _note(made[0])
@@ -146,7 +137,7 @@ class Sessions:
         return self._database.run(
             "UPDATE notes SET later = ? WHERE session = ? AND kind = 'finding' AND later = ''"
             " AND substr(source, 1, length(?)) = ?",
-            (_clean(later[:_MOST_RAW])[:MOST_SOURCE_CHARS], _digest(principal, handle), source, source),
+            (clean(later[:MOST_RAW])[:MOST_SOURCE_CHARS], _digest(principal, handle), source, source),
         )
 
     def notes(self, principal: Principal, handle: str, query: str = "", limit: int = 20) -> tuple[Note, ...]:
@@ -158,21 +149,15 @@ class Sessions:
         session, limit = _digest(principal, handle), max(1, min(limit, MOST_LIMIT))
         if not query.strip():
             return self._of("session = ? ORDER BY id DESC LIMIT ?", (session, limit))
-        asked = list(dict.fromkeys(map(_stem, query_words(query[:MOST_TEXT_BYTES]))))[:_MOST_ASKED]
-        if not asked:
+        wanted = asked(query)
+        if not wanted:
             return ()
-        held = ", ".join("instr(words, ?) > 0" for _ in asked)
+        held = ", ".join("instr(words, ?) > 0" for _ in wanted)
         rows = self._database.rows(
             f"SELECT id, {held} FROM notes WHERE session = ?",  # noqa: S608 - marks and names of columns alone
-            (*(f" {word} " for word in asked), session),
+            (*wanted, session),
         )
-        holding = [sum(bool(row[place]) for row in rows) for place in range(1, len(asked) + 1)]
-        worth = [log(1 + len(rows) / count) if count else 0.0 for count in holding]
-        scored = [
-            (sum(value for value, holds in zip(worth, row[1:], strict=True) if holds), int(str(row[0]))) for row in rows
-        ]
-        best = [note for score, note in sorted(scored, reverse=True) if score][:limit]
-        return self._in_order(session, best)
+        return self._in_order(session, ranked(rows)[:limit])
 
     def near(
         self, principal: Principal, handle: str, symbols: Collection[str], paths: Collection[str], limit: int = 20
@@ -263,37 +248,9 @@ def _unknown() -> UnknownSession:
     )
 
 
-def _too_long() -> KnowledgeError:
-    return KnowledgeError(
-        f"A note is at most {MOST_TEXT_BYTES:,} bytes.", "Keep what matters of it, or make several notes."
-    )
-
-
 def _digest(principal: Principal, handle: str) -> str:
     """What a session is looked up by. 128 random bits need no slow hash (OWASP ASVS 6.5.2)."""
     return sha256(f"{principal.key_id}\0{handle}".encode("utf-8", "replace")).hexdigest()
-
-
-def _clean(text: str) -> str:
-    """The text as it may be kept: without secrets, covert characters spelt out."""
-    return visible(redact(text)[0])
-
-
-def _short(text: str) -> str:
-    return " ".join(_clean(text[:_MOST_RAW]).split())[:MOST_ANCHOR_CHARS]
-
-
-def _searched(texts: Iterable[str]) -> str:
-    found = dict.fromkeys(_stem(word) for text in texts for word in words(_clean(text)))
-    return f" {' '.join(found)} "
-
-
-def _stem(word: str) -> str:
-    """The word without the endings that the same thing is called with; both sides are cut alike."""
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:
-            return word.removesuffix(ending)
-    return word
 
 
 def _is_same(symbol: str, other: str) -> bool:

@@ -12,7 +12,7 @@ from hub import config
 from hub.auth.approvals import Approvals
 from hub.auth.audit import AuditLog
 from hub.auth.model import Grant, Principal, Scope
-from hub.knowledge import Sessions
+from hub.knowledge import Lasting, Review, Sessions
 from hub.workspaces import Workspaces
 from tests.support.trees import COUNTER, index_of, write_tree
 
@@ -31,16 +31,19 @@ def desk_in(tmp_path: Path, **changes: Any) -> Iterator[Desk]:
         stack.callback(workspaces.close)
         approvals = stack.enter_context(closing(Approvals(data / "approvals.db")))
         sessions = stack.enter_context(closing(Sessions(data / "sessions.db")))
+        log = AuditLog(data / "audit.jsonl")
+        lasting = stack.enter_context(closing(Lasting(data / "knowledge.db", log, Review(settings.knowledge_review))))
         nothing_runs: Any = None
         yield Desk(
             settings,
             workspaces,
-            AuditLog(data / "audit.jsonl"),
+            log,
             approvals,
             sessions,
             Cursors.of(data),
             Policy.of(settings),
             nothing_runs,
+            lasting,
         )
 
 
