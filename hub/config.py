@@ -122,6 +122,7 @@ class Settings:
     agents_output_kilobytes: int = 256  # kept of it, half from its beginning and half from its end
     agents_cache: bool = True  # builds of a workspace share what ccache keeps
     agents_session_hours: int = 24  # that results and notes of one task are kept
+    knowledge_review: str = "other"  # other | none: who accepts what people keep for good
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ class _Setting:
         return self.table in _GUARDED_TABLES or self.field in _GUARDED
 
 
-_GUARDED_TABLES = frozenset({"agents", "server", "webhooks"})
+_GUARDED_TABLES = frozenset({"agents", "knowledge", "server", "webhooks"})
 _GUARDED = frozenset(
     {
         *(
@@ -261,6 +262,7 @@ SETTINGS = (
     _Setting("agents_output_kilobytes", "agents", "output_kilobytes", least=4),
     _Setting("agents_cache", "agents", "cache"),
     _Setting("agents_session_hours", "agents", "session_hours", least=1),
+    _Setting("knowledge_review", "knowledge", "review", ("other", "none")),
 )
 
 
@@ -301,7 +303,17 @@ def changed(settings: Settings) -> tuple[str, ...]:
 
 def fingerprint(settings: Settings) -> str:
     """The same for settings with which the same question gets the same answer. Tells none of them."""
-    other = ("server_", "webhooks_", "index_", "compiler_", "history_", "secrets_", "calibration_", "agents_")
+    other = (
+        "server_",
+        "webhooks_",
+        "index_",
+        "compiler_",
+        "history_",
+        "secrets_",
+        "calibration_",
+        "agents_",
+        "knowledge_",
+    )
     asked = {"data", "use_server", "ask_policy"}  # where, and what goes with each question
     told = [
         getattr(settings, row.field) for row in SETTINGS if not row.field.startswith(other) and row.field not in asked

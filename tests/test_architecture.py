@@ -16,7 +16,7 @@ LAYERS = {
     "indexer": [
         ["errors", "model", "words", "processes", "secrets", "sharing", "patterns"],
         ["files", "history", "cpp", "documents"],
-        ["chunking", "rows", "embedding", "static_embedding", "vectors", "linking"],
+        ["chunking", "rows", "embedding", "static_embedding", "vectors", "linking", "watcher"],
         ["symbol_table"],
         ["index", "relinking"],
         ["pipeline", "compiler"],
@@ -25,11 +25,13 @@ LAYERS = {
         ["errors", "model"],
         ["config", "choosing", "retrieval", "prompting", "capacity", "claims", "auth"],
         ["confidence", "refusal", "evidence", "grounding", "tables", "impact", "backends", "labels", "knowledge"],
-        ["answering", "fullload", "measuring", "monitoring", "ladder"],
+        ["answering", "fullload", "measuring", "monitoring", "ladder", "hooking", "reasons"],
+        ["why"],
         ["analysis"],
         ["asking"],
         ["service"],
         ["shapes", "llama", "remote"],
+        ["remembering"],
         ["wiring"],
         ["indexing", "standing"],
         ["background"],
@@ -66,11 +68,12 @@ LAYERS = {
 }
 PACKAGES = ["indexer", "hub", "agents"]
 DOORS = {
-    "hub": {"model", "errors", "index", "pipeline", "processes", "secrets", "patterns"},
+    # history, because which commits made some lines is only asked for when somebody wants to know.
+    "hub": {"model", "errors", "index", "pipeline", "processes", "secrets", "patterns", "history"},
     # What is decided is of principals, what is looked up goes by services, and what is kept is taken by its own door.
     "agents": {
         *("model", "errors", "service", "auth", "workspaces", "config", "knowledge", "shapes", "prompting"),
-        *("secrets", "files", "history", "processes", "remote"),
+        *("secrets", "files", "history", "processes", "remote", "remembering", "reasons"),
     },
 }
 # These put parts together and see more.
@@ -100,6 +103,7 @@ OWNERS = {
     "tokenizers": "indexer.embedding hub.backends.vocabulary",
     "pathspec": "indexer.files",
     "filelock": "indexer.index",
+    "watchdog": "indexer.watcher",
     "subprocess": "indexer.history hub.background hub.jobs agents.sandbox agents.worktrees",
     "ollama": "hub.backends.ollama",
     "httpx": "hub.backends.endpoint hub.backends.ollama",  # the latter for the exceptions of its client

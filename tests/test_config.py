@@ -142,6 +142,7 @@ VALUES: dict[str, tuple[str, str, object]] = {  # field: as in the file, as in a
     "agents_output_kilobytes": ("32", "32", 32),
     "agents_cache": ("false", "0", False),
     "agents_session_hours": ("2", "2", 2),
+    "knowledge_review": ('"none"', "none", "none"),
 }
 
 

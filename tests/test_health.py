@@ -1,6 +1,7 @@
 """Looking an installation over, saying what is left out, and mending what can be mended."""
 
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +15,8 @@ from hub.capacity.nvml import Reading
 from hub.config import Settings
 from hub.errors import WorkspaceError
 from hub.health import Finding, Grade
+from hub.hooking.installing import HOOKS
+from hub.hooking.standing import put_in, standing
 from hub.indexing import index_tree
 from indexer.embedding import MINILM_NAME
 from indexer.errors import Cancelled, DataFolderError, FolderBusyError, FolderFullError, TreeError
@@ -334,16 +337,16 @@ def test_an_index_from_the_future_is_told(settings: Settings) -> None:
 def test_hooks_are_looked_for_where_git_looks_for_them(settings: Settings, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     assert finding(settings, "git hooks").detail == "no tree is in git"
-    (tree / ".git" / "hooks").mkdir(parents=True)
-    (tree / ".git" / "config").write_text("[core]\n\tbare = false\n", encoding="utf-8")
+    subprocess.run(["git", "init", "-q", str(tree)], check=True, timeout=60)
     assert finding(settings, "git hooks").detail.startswith("none in 1 trees")
-    hooks = ("post-merge", "post-checkout", "post-rewrite", "post-commit")
-    for name in hooks[:2]:
-        (tree / ".git" / "hooks" / name).write_text("#!/bin/sh\ncodehub ...\n", encoding="utf-8")
+    put_in(standing(tree, settings.data, ""), settings.data)
+    assert finding(settings, "git hooks").detail == f"tree: installed in {tree}/.git/hooks"
+    for name in HOOKS[2:]:
+        (tree / ".git" / "hooks" / name).unlink()
     found = finding(settings, "git hooks")
     assert (found.grade, found.detail) == (Grade.WARNING, "tree lacks post-rewrite, post-commit")
+    assert found.hint == f"codehub hooks install {tree}"
     (tree / ".git" / "config").write_text("[core]\n\thooksPath = .husky\n", encoding="utf-8")
-    (tree / ".husky").mkdir()
-    for name in hooks:
-        (tree / ".husky" / name).write_text("codehub", encoding="utf-8")
-    assert finding(settings, "git hooks").detail == "tree: installed in .husky (core.hooksPath)"
+    assert finding(settings, "git hooks").detail.startswith("none in 1 trees")
+    (tree / ".git" / "HEAD").unlink()
+    assert finding(settings, "git hooks").grade is Grade.WARNING

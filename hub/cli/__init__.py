@@ -15,12 +15,14 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from hub.cli.adding import NOTHING_ADDED, Added
+from hub.cli.knowledge_arguments import add_knowledge
 from hub.errors import HubError
 from indexer.errors import Cancelled, IndexerError
 
 _HOMES = {
     **dict.fromkeys(("index", "status", "doctor", "repair"), "upkeep"),
     **dict.fromkeys(("search", "ask", "export"), "reading"),
+    "why": "reasons",
     **dict.fromkeys(("evaluate", "tune"), "tuning"),
     "calibrate": "calibrating",
     "plan": "planning",
@@ -30,6 +32,8 @@ _HOMES = {
     "measure-context": "measuring",
     "warm": "warming",
     "jobs": "jobs",
+    "knowledge": "knowledge",
+    "hooks": "hooks",
     **dict.fromkeys(("backup", "restore"), "backups"),
     "serve": "serving",
     "open": "opening",
@@ -179,6 +183,8 @@ def _parser(added: Added) -> argparse.ArgumentParser:
         _add_keys,
         _add_backup,
         _add_jobs,
+        add_knowledge,
+        _add_hooks,
         added.parsers,
     ):
         add(command)
@@ -370,6 +376,13 @@ def _add_jobs(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     jobs.add_argument("id", nargs="?", default="", metavar="ID", help="or the beginning of it (default: the last one)")
 
 
+def _add_hooks(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    hooks = command("hooks", "let git itself tell of a changed tree, by its hooks; take that back; or show how it is")
+    hooks.add_argument("action", choices=("install", "uninstall", "status"), metavar="ACTION", help="%(choices)s")
+    where = "a folder of the tree (default: where you are; for status, all that are indexed)"
+    hooks.add_argument("path", nargs="?", type=Path, metavar="PATH", help=where)
+
+
 def _add_keys(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     """The commands about who may do what."""
     again = argparse.ArgumentParser(add_help=False)  # the options of all may stand behind the action, too
@@ -461,6 +474,12 @@ def _add_lookups(command: Callable[[str, str], argparse.ArgumentParser]) -> None
     history = command("history", "show which commits changed a symbol or a file, newest first")
     history.add_argument("name", metavar="SYMBOL|FILE", help="a file by its path, or the end of it")
     _add_page(history, 20)
+
+    why = command("why", "show why code is what it is: comments, commits and decisions, the best reason first")
+    why.add_argument("asked", nargs="+", metavar="PATH:LINE|SYMBOL", help="also a file, or a question in words")
+    why.add_argument(
+        "--limit", "-n", type=_positive, default=5, metavar="N", help="reasons, commits and decisions each (default: 5)"
+    )
 
     impact = command("impact", "show what a change reaches: callers, derived classes, overrides, includes, tests")
     impact.add_argument("names", nargs="*", metavar="SYMBOL", help="default: what changed since the last commit")

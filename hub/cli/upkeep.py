@@ -15,6 +15,7 @@ from hub.cli.handing import done
 from hub.cli.output import print_json, print_notes, settings_of
 from hub.cli.progress import shown
 from hub.config import Settings
+from hub.hooking import spool
 from hub.jobs.model import JobKind, Task
 from hub.remote import find
 from hub.remote.reading import report_from
@@ -56,7 +57,8 @@ def status(options: argparse.Namespace) -> int:
     workspaces = data.workspaces()
     if options.workspace is not None:
         workspaces = [wiring.choose_workspace(workspaces, options.workspace, Path())]
-    entries = [_state(data, workspace, sources) for workspace in workspaces]
+    told = spool.waiting(settings.data, [workspace.root for workspace in workspaces])
+    entries = [_state(data, workspace, sources) | {"told": workspace.root in told} for workspace in workspaces]
     at_work, learning = background.state(data), unattended.state(data)
     if options.json:
         print_json(
@@ -226,6 +228,8 @@ def _print_status(entry: shapes.Json) -> None:
     print(f"  indexed {stamp['indexed_at'] or 'not to the end yet'} at {commit}{dirty}")
     if entry["head"] != stamp["commit"]:
         print(f"  the tree is now at {(entry['head'] or 'no commit')[:12]}")
+    if entry["told"]:
+        print("  git has told of a change since, which `codehub index` or a server will look at")
     print(
         f"  {entry['files']} files, {entry['lines']} lines, {entry['symbols']} symbols, {entry['chunks']} chunks,"
         f" {entry['bytes_on_disk'] >> 10} KiB"

@@ -3,7 +3,7 @@
 Changes nothing, and knows nothing of what stands in them.
 """
 
-import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,18 +12,16 @@ from uuid import UUID
 
 from hub import indexing, wiring
 from hub.config import Settings
-from hub.errors import HubError
-from hub.health.machine import read_text
+from hub.errors import HookError, HubError
 from hub.health.model import Finding, Surroundings, failed, fine, warning
+from hub.hooking.standing import standing as standing_of_hooks
 from hub.standing import Standing, standing, unlike
+from indexer import history
 from indexer.errors import IndexerError
 from indexer.index import DataFolder, Index, Workspace
 
 # Seconds that a clock may go back between indexing and looking. 1 to 3,600.
 CLOCK_SLACK_S = 300.0
-# Hooks that together tell of every change that git itself makes, but for `reset --hard` and `stash pop`.
-_HOOKS = ("post-merge", "post-checkout", "post-rewrite", "post-commit")
-_HOOKS_PATH = re.compile(r"^\s*hookspath\s*=\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 def workspaces(around: Surroundings) -> Iterator[Finding]:
@@ -126,36 +124,27 @@ def stray_folders(data: DataFolder, workspace: str) -> list[Path]:
 
 
 def hooks(around: Surroundings) -> Finding:
-    """Which trees tell a server of their changes."""
+    """Which trees tell of their changes."""
     found = wiring.data_folder(around.settings).workspaces()
     trees = [workspace for workspace in found if (workspace.root / ".git").exists()]
     if not trees:
         return fine("git hooks", "no tree is in git")
     parts = []
     for workspace in trees:
-        folder, whose = _hooks_of(workspace.root)
-        installed = [name for name in _HOOKS if "codehub" in read_text(folder / name)]
-        if installed and len(installed) < len(_HOOKS):
-            missing = ", ".join(name for name in _HOOKS if name not in installed)
-            return warning("git hooks", f"{workspace.name} lacks {missing}", "docs/server.md, Hooks, has all four.")
-        if installed:
-            parts.append(f"{workspace.name}: installed" + whose)
+        try:
+            stands = standing_of_hooks(workspace.root, around.settings.data, history.hooks_path(workspace.root))
+        except HookError as error:
+            return warning("git hooks", f"{workspace.name}: {error.message}", error.hint)
+        if stands.state == "partly":
+            missing = ", ".join(hook.name for hook in stands.missing)
+            hint = f"codehub hooks install {shlex.quote(str(workspace.root))}"
+            return warning("git hooks", f"{workspace.name} lacks {missing}", hint)
+        if stands.state == "installed":
+            parts.append(f"{workspace.name}: installed in {stands.place.folder}")
     if not parts:
-        return fine("git hooks", f"none in {len(trees)} trees: each is as fresh as its last `codehub index`")
+        told = f"none in {len(trees)} trees: each is as fresh as its last `codehub index`"
+        return fine("git hooks", f"{told}; `codehub hooks install PATH` has git tell of changes")
     return fine("git hooks", ", ".join(parts))
-
-
-def _hooks_of(root: Path) -> tuple[Path, str]:
-    """Where git looks for the hooks of a tree, by its files alone; of a linked work tree those of its repository."""
-    git = root / ".git"
-    if git.is_file():
-        named = read_text(git).partition("gitdir:")[2].strip()
-        git = (root / named).resolve()
-        common = read_text(git / "commondir").strip()
-        git = (git / common).resolve() if common else git
-    if other := _HOOKS_PATH.search(read_text(git / "config")):
-        return (root / other[1].strip('"')).expanduser(), f" in {other[1]} (core.hooksPath)"
-    return git / "hooks", ""
 
 
 def _is_later(indexed_at: str, now: float) -> bool:

@@ -57,6 +57,8 @@ def create_app(state: State, extensions: Sequence[Extension] = ()) -> FastAPI:
                 await stack.enter_async_context(extension.running())
             sweeping = asyncio.create_task(_sweep(state))
             stack.callback(sweeping.cancel)
+            listening = asyncio.create_task(hooks.listen(state))
+            stack.callback(listening.cancel)
             yield
 
     app = FastAPI(

@@ -8,6 +8,7 @@ GitHub signs the body (X-Hub-Signature-256, docs.github.com "Validating webhook 
 along, or signs id, time and body as the Standard Webhooks specification has it (``v1,`` and base64 of HMAC-SHA256).
 """
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -16,6 +17,7 @@ import json
 import os.path
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -23,19 +25,23 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub.auth.model import Grant, Principal, Scope
+from hub.auth.model import LOCAL, Grant, Principal, Scope
 from hub.config import Settings
+from hub.errors import JobError
+from hub.hooking import spool
 from hub.http_api.access import Caller, require
 from hub.http_api.errors import answers
 from hub.http_api.shaping import Text
 from hub.http_api.state import State, state_of
 from hub.jobs import Job, JobKind
 from hub.workspaces import unknown
+from indexer.errors import DataFolderError
 from indexer.index import Workspace
 
 router = APIRouter(prefix="/api/v1", tags=["hooks"])
 
 WINDOW_S = 300  # that a signed time may be off by
+LISTEN_S = 1.0  # between two looks for what hooks of git have told
 _MOST_SIGNATURES = 10  # in one header, while a key is being replaced
 
 
@@ -72,6 +78,31 @@ async def git_event(request: Request, event: Event, principal: Caller) -> Taken:
     require(principal, Scope.INGEST, workspace.name)
     job = await _indexed(state, workspace.name, principal)
     return Taken(job=job.id, workspace=workspace.name)
+
+
+async def listen(state: State) -> None:
+    """Has every tree indexed again that a hook of git tells of, as long as it is let run."""
+    while True:
+        await asyncio.sleep(LISTEN_S)
+        await state.look(take_in, state)
+
+
+def take_in(state: State) -> tuple[Job, ...]:
+    """The jobs for all trees that hooks of git have told of until now. What cannot be taken yet is told again."""
+    data = state.settings.data
+    if spool.is_empty(data):
+        return ()
+    workspaces = state.workspaces.visible(LOCAL)
+    told = spool.take(data, [workspace.root for workspace in workspaces])
+    jobs = []
+    for workspace in workspaces:
+        if workspace.root in told:
+            try:
+                jobs.append(state.jobs.submit(JobKind.INDEX, workspace.name, {}, LOCAL.key_id))
+            except (JobError, DataFolderError):
+                with suppress(OSError):
+                    spool.tell(data, workspace.root)
+    return tuple(jobs)
 
 
 @dataclass(frozen=True, slots=True)

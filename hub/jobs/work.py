@@ -14,6 +14,7 @@ from hub import wiring
 from hub.auth.model import ALL_WORKSPACES
 from hub.config import Settings
 from hub.errors import HubError, TaskError
+from hub.hooking import spool
 from hub.jobs.model import JobKind, Json, Task
 from indexer.errors import Cancelled, DataFolderError, IndexerError
 from indexer.index import Index, Workspace
@@ -102,9 +103,12 @@ def _index(settings: Settings, task: Task, progress: Progress, cancelled: Stop) 
     from hub import background, indexing  # noqa: PLC0415 - each kind waits for its own parts alone
     from hub.calibrating import unattended  # noqa: PLC0415 - as above
     from hub.shapes import report_shape  # noqa: PLC0415 - as above
+    from indexer.files import check_root  # noqa: PLC0415 - as above
 
     tree = task.arguments.get("tree")
-    root = Path(tree) if tree else _workspace(settings, task).root
+    root = check_root(Path(tree) if tree else _workspace(settings, task).root)
+    # Before the tree is looked at, so that what a hook tells from now on counts again.
+    spool.forget(settings.data, root)
     name = None if task.workspace == ALL_WORKSPACES else task.workspace
     report = indexing.index_tree(settings, root, name, progress, cancelled)
     notes = list(report.notes)

@@ -18,8 +18,8 @@ SAMPLE = ROOT / "sample_repo"
 QUESTION = "When is a memtable written to a level-0 table, and who decides it?"
 COMMANDS = (
     "index search symbol references callers callees hierarchy overrides includes included-by history"
-    " impact ask status export doctor evaluate tune calibrate plan extend-context profile"
-    " measure-context warm monitor serve open keys audit approve backup restore jobs connect mcp run"
+    " why impact ask status export doctor evaluate tune calibrate plan extend-context profile"
+    " measure-context warm monitor serve open keys audit approve backup restore jobs knowledge hooks connect mcp run"
     " recipes sandbox repair"
 ).split()
 
