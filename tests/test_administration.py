@@ -99,7 +99,7 @@ def test_a_rotated_key_leaves_a_new_one_in_its_place(hub: Served) -> None:
         ({"owner": "x"}, 422),
         ({"owner": "x", "grants": []}, 422),
         ({"owner": "x", "grants": [{"workspace": "w", "scopes": []}]}, 422),
-        ({"owner": "x", "grants": [{"workspace": "w", "scopes": ["write"]}]}, 422),
+        ({"owner": "x", "grants": [{"workspace": "w", "scopes": ["fly"]}]}, 422),
         ({"owner": "x", "grants": [{"workspace": "../w", "scopes": ["read"]}]}, 400),
         ({"owner": "x", "grants": [{"workspace": "a:admin", "scopes": ["read"]}]}, 400),
         ({"owner": "x", "grants": [{"workspace": "*", "scopes": ["read"]}], "expires_in_days": -1}, 422),
