@@ -109,7 +109,17 @@ def test_settings_that_decide_answers_make_another_fingerprint_and_others_do_not
     value = getattr(plain, row.field)
     other: object = not value if isinstance(value, bool) else (*value, "x") if isinstance(value, tuple) else f"{value}x"
     changed = replace(plain, **{row.field: other})
-    apart = ("server_", "webhooks_", "index_", "compiler_", "history_", "secrets_", "calibration_", "agents_")
+    apart = (
+        "server_",
+        "webhooks_",
+        "index_",
+        "compiler_",
+        "history_",
+        "secrets_",
+        "calibration_",
+        "agents_",
+        "knowledge_",
+    )
     same_answers = row.field.startswith(apart) or row.field in {"data", "use_server", "ask_policy"}
     assert (config.fingerprint(changed) == config.fingerprint(plain)) is same_answers
 

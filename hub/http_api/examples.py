@@ -70,10 +70,10 @@ HISTORY: Json = {
     "offset": 0,
 }
 WHY: Json = {
-    "asked": "src/counter.cc:7",
-    "path": "src/counter.cc",
-    "first_line": 7,
-    "last_line": 7,
+    "asked": "why does the counter count by steps",
+    "path": None,  # as with the lines, of a place that was asked about
+    "first_line": None,
+    "last_line": None,
     "symbols": [_SYMBOL],
     "comment": "",
     "reasons": [
