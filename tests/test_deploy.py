@@ -374,7 +374,7 @@ def test_tables_of_examples_are_toml_in_the_guide() -> None:
 
 _COMMANDS = """
 from agents.command import ADDED
-from hub.cli import _parser
-for action in _parser(ADDED)._subparsers._group_actions:
+from hub.cli.parsing import parser_of
+for action in parser_of(ADDED)._subparsers._group_actions:
     print(*action.choices)
 """

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub import cli, health, wiring
+from hub import health, wiring
 from hub.backends import running
 from hub.backends.embedded import EmbeddedBackend
 from hub.backends.ollama import OllamaBackend
@@ -51,6 +51,7 @@ from hub.capacity.profile.knobs import (
 )
 from hub.capacity.profile.renderings import EXAMPLE, Form, line_for, render, table
 from hub.cli.adding import NOTHING_ADDED
+from hub.cli.parsing import parser_of
 from hub.config import SETTINGS, Settings, load
 from hub.errors import BackendUnavailable, SettingsError
 from hub.model import GenerationOptions, Prompt
@@ -417,7 +418,7 @@ def test_the_command_that_a_line_names_is_one_of_ours() -> None:
     row = settled(Profile(yarn_factor=2.5), Engine.OLLAMA, Knob.YARN_FACTOR)
     program, *words = shlex.split(line_for(row, Engine.OLLAMA))
     assert program == "codehub"
-    asked_for = cli._parser(NOTHING_ADDED).parse_args(words)
+    asked_for = parser_of(NOTHING_ADDED).parse_args(words)
     assert (asked_for.command, asked_for.factor) == ("extend-context", 2.5)
 
 
