@@ -34,6 +34,7 @@ from hub.fullload.entries import Entry, Kind, rendered, shown  # noqa: E402
 from hub.fullload.log import Log, Ranking, Room, laid_out, updated  # noqa: E402
 from indexer import history  # noqa: E402
 from indexer.files import MAX_FILE_BYTES, language_of  # noqa: E402
+from indexer.history.running import printed  # noqa: E402
 
 WINDOW = 1 << 20  # tokens; all of a library of this benchmark fits
 BARS = (0.01, 0.05)  # median and mean share that is read again
@@ -121,7 +122,7 @@ def _is_packed(path: str) -> bool:
 
 def first_parents(repository: Path) -> list[str]:
     """Commits of HEAD's own line, newest first."""
-    found = history._git(repository, "rev-list", "--first-parent", "HEAD")  # noqa: SLF001 - no other caller needs it
+    found = printed(repository, "rev-list", "--first-parent", "HEAD")
     if not found:
         raise SystemExit(f"{repository} is no repository that git can read")
     return found.split()

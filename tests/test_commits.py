@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from indexer.history import HistorySource
 from indexer.index import DataFolder, Index
 from indexer.pipeline import Options, refresh
 from indexer.symbol_table.log import MOST_FILES, paths_today, read_patch
+from tests.support.histories import history_of
 from tests.support.trees import write_tree
 
 # Git settings of whoever runs the tests do not count.
@@ -98,28 +99,6 @@ def subjects(index: Index, name: str) -> list[str]:
     return [told.commit.subject for told in index.commits.about(name)]
 
 
-def everything(index: Index) -> dict[str, object]:
-    """What a reader could ask of the history."""
-    rows = index._database.rows  # row ids apart, the tables themselves must agree
-    path = "SELECT path FROM commit_paths WHERE id = commit_changes."
-    asked = ["alpha", "beta gamma", "change rename", "Alpha run", "first", "total stop"]
-    paths = [row[0] for row in rows("SELECT path FROM files ORDER BY path")]
-    return {
-        "commits": rows("SELECT hash, parents, time_s, author, subject, body, files FROM commits ORDER BY hash"),
-        "changes": rows(
-            f"SELECT hash, ({path}path), ({path}before), ({path}today), weight, symbols"
-            " FROM commit_changes JOIN commits ON commits.id = commit_row ORDER BY 1, 2, 3"
-        ),
-        "search": {question: index.commits.search(question, 20) for question in asked},
-        "chunks": {question: index.commits.chunks(question, 20) for question in asked},
-        "together": {path: index.commits.together(path, 20) for path in paths},
-        "about": {name: index.commits.about(name) for name in [*paths, "run", "stop"]},
-        "messages": rows(
-            "SELECT p.path, digest FROM commit_files AS f JOIN commit_paths AS p ON p.id = f.path ORDER BY 1"
-        ),
-    }
-
-
 # The law
 
 NAMES = st.sampled_from(["Alpha", "Beta", "Gamma", "run", "stop"])
@@ -177,7 +156,7 @@ def take(root: Path, step: tuple[str, str, str], number: int) -> None:
             (root / ".codehubignore").unlink(missing_ok=True)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, min_size=2, max_size=9), st.sampled_from([3, 1_000]))
 def test_reading_step_by_step_keeps_what_reading_afresh_keeps(steps: list[tuple[str, str, str]], most: int) -> None:
     options = Options(workers=1, commits=most)
@@ -190,9 +169,55 @@ def test_reading_step_by_step_keeps_what_reading_afresh_keeps(steps: list[tuple[
             take(root, step, number)
             if step[0] == "refresh":
                 with opened(root, Path(folder) / "data", options) as index:
-                    by_steps = everything(index)
+                    by_steps = history_of(index)
         with opened(root, Path(folder) / "afresh", options) as index:
-            assert by_steps == everything(index)
+            assert by_steps == history_of(index)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEPS.filter(lambda step: step[0] not in {"branch", "refresh"}), min_size=3, max_size=8))
+def test_reading_after_each_commit_keeps_what_reading_afresh_keeps(steps: list[tuple[str, str, str]]) -> None:
+    options = Options(workers=1)
+    with TemporaryDirectory() as folder:
+        root = write_tree(Path(folder) / "tree", {"a.cc": "void run() {\n  stop();\n}\n", "kept.md": "# Kept\n"})
+        git(root, "init", "--quiet", "--initial-branch=main")
+        write_tree(root, {".git/info/exclude": ".codehubignore\n"})
+        commit(root, "First", time_s=1_000_000_000)
+        data = DataFolder(Path(folder) / "data")
+        with data.owned(), Index.for_writing(data, "w", root) as index:
+            for number, step in enumerate([("refresh", "", ""), *steps], 1):
+                take(root, step, number)
+                refresh(index, options)
+            by_steps = history_of(index)
+        with opened(root, Path(folder) / "afresh", options) as index:
+            assert by_steps == history_of(index)
+
+
+def test_a_commit_on_top_is_put_there_without_a_look_at_the_others(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        edit(root, "main.cc", f"return {number}", f"return {number + 1}")
+        commit(root, f"Answer {number} differently")
+    data = DataFolder(tmp_path / "data")
+    with data.owned(), Index.for_writing(data, "w", root) as index:
+        refresh(index, Options(workers=1))
+        monkeypatch.setattr("indexer.symbol_table.log.MOST_MESSAGES", 4)
+        edit(root, "main.cc", "return 3", "return 4")
+        write_tree(root, {"fresh.cc": "int alpha;\n", "notes.txt.in": "no file that is indexed\n"})
+        commit(root, "Answer 3 differently, with alpha")
+        edit(root, "cache.cc", "push_back", "emplace_back")
+        commit(root, "Construct in place")
+        with monkeypatch.context() as patched:
+            patched.setattr(history, "commits", lambda *_: pytest.fail("all commits were looked at"))
+            refresh(index, Options(workers=1))
+        assert found(index, "construct in place") == ["cache.cc"]
+        edit(root, "main.cc", "return 4", "return 5")
+        commit(root, "Answer 4 differently")
+        refresh(index, Options(workers=1))  # a file with more messages than are held against it
+        by_steps = history_of(index)
+    with opened(root, tmp_path / "afresh") as index:
+        assert by_steps == history_of(index)
 
 
 # What it finds
@@ -295,7 +320,7 @@ def test_no_word_out_of_a_file_that_is_not_indexed_is_kept(root: Path, tmp_path:
     with opened(root, tmp_path / "data", hiding) as index:
         assert found(index, "hunter_two") == []
         assert found(index, "shown_name") == ["main.cc"]
-        assert everything(index)["about"]
+        assert history_of(index)["about"]
 
 
 def test_a_tree_below_the_top_of_its_repository_knows_its_own_part_alone(root: Path, tmp_path: Path) -> None:
@@ -348,10 +373,10 @@ def test_a_shallow_clone_that_is_deepened_knows_what_a_whole_one_knows(root: Pat
         assert subjects(index, "main") == ["Answer 2 differently"]
     git(tmp_path / "clone", "fetch", "--quiet", "--unshallow")
     with opened(tmp_path / "clone", tmp_path / "data") as index:
-        deepened = everything(index)
+        deepened = history_of(index)
         assert subjects(index, "main") == [f"Answer {number} differently" for number in (2, 1, 0)]
     with opened(tmp_path / "clone", tmp_path / "afresh") as index:
-        assert everything(index) == deepened
+        assert history_of(index) == deepened
 
 
 def unlink_object(root: Path, name: str) -> None:
@@ -404,10 +429,38 @@ def test_a_run_that_is_stopped_is_gone_on_with(root: Path, tmp_path: Path, monke
             except Cancelled:
                 stops += 1
             refresh(index, Options(workers=1))
-            stopped = everything(index)
+            stopped = history_of(index)
         with opened(root, tmp_path / f"afresh{most}") as index:
-            assert everything(index) == stopped
+            assert history_of(index) == stopped
     assert stops >= 3
+
+
+def test_a_run_that_was_stopped_half_way_to_another_branch_leaves_nothing_of_it_when_that_is_left_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.symbol_table.log.WRITE_COMMITS", 1)
+    git(root, "switch", "--quiet", "--create", "side")
+    for number in range(3):
+        git(root, "mv", "main.cc" if number == 0 else f"main{number}.cc", f"main{number + 1}.cc")
+        commit(root, f"Rename {number}")
+    git(root, "switch", "--quiet", "main")
+    for most in range(1, 6):
+        told: list[str] = []
+        folder = DataFolder(tmp_path / f"data{most}")
+        with folder.owned(), Index.for_writing(folder, "w", root) as index:
+            refresh(index, Options(workers=1))
+            git(root, "switch", "--quiet", "side")
+
+            def cancelled(told: list[str] = told, most: int = most) -> bool:
+                return told.count("history") >= most
+
+            with suppress(Cancelled):
+                refresh(index, Options(workers=1), (), lambda stage, *_, told=told: told.append(stage), cancelled)
+            git(root, "switch", "--quiet", "main")
+            refresh(index, Options(workers=1))
+            back = history_of(index)
+        with opened(root, tmp_path / f"afresh{most}") as index:
+            assert history_of(index) == back
 
 
 # Hostile repositories
@@ -469,7 +522,7 @@ def test_texts_that_look_like_gits_own_marks_change_nothing(root: Path, tmp_path
 def test_a_huge_commit_is_cut_and_those_around_it_are_whole(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "MOST_PATCH_BYTES", 4_000)
+    monkeypatch.setattr(history.log, "MOST_PATCH_BYTES", 4_000)
     edit(root, "main.cc", "return 0", "return before_it")
     commit(root, "Before")
     write_tree(root, {"huge.md": "x" * 300_000 + "\n" + "some words here\n" * 50_000, "late.cc": "int late_name;\n"})

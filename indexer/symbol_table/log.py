@@ -22,14 +22,16 @@ from indexer.secrets import BEGINS
 from indexer.symbol_table.database import Database, marks
 from indexer.words import words
 
-# Raise it whenever the same log would be kept otherwise: every index then reads it again. 1: first form.
-LOG_VERSION = 1
+# Raise it whenever the same log would be kept otherwise: every index then reads it again. 1: first form. 2: digests of
+# a file's messages do not rest on their order.
+LOG_VERSION = 2
 
 MOST_COMMITS = 20_000  # 100 to 200,000; the newest are kept. 20,000 cost about 20 s once, and 30 MB
 MOST_FILES = 30  # 10 to 100; a commit that touched more is a mass edit, and its message is about none of them
 MOST_NAMES = 300  # 50 to 1,000; names out of the changed lines of a commit
 MOST_SYMBOLS = 60  # 10 to 200; functions and classes that a commit changed in one file
 MOST_MESSAGES = 200  # 20 to 1,000; the newest commits of a file whose words are held against it
+MOST_ON_TOP = 100  # 20 to 500; commits on top of what is kept that are read without looking at the rest
 WRITE_COMMITS = 200  # a transaction: what a crash can cost, against the price of a commit
 
 STATE = "history"  # key within meta of what was read
@@ -123,25 +125,84 @@ class CommitLog:
         indexed now. ``version`` stands for how texts are split into words. ``stop`` may raise between batches; what was
         written stays, and the next run goes on from there.
         """
-        indexed = [str(path) for (path,) in self._db.rows("SELECT path FROM files ORDER BY path")]
         base = f"{LOG_VERSION} {version} {source.prefix}"
-        seen = f"{source.revision} {most} {_digest(indexed)}"
+        wanted = {"base": base, "revision": source.revision, "most": str(most), "known": self._known()}
         state = self._state()
-        if state == {"base": base, "seen": seen}:
+        if state == wanted:
             return LogReport(self._db.number("SELECT count(*) FROM commits"), 0)
+        if state | {"revision": source.revision} == wanted:
+            read = self._put_on_top(source, state, most)
+            if read:
+                return LogReport(self._db.number("SELECT count(*) FROM commits"), read)
         if state.get("base") != base:
             self._wipe({"base": base})
+        elif state.keys() != {"base"}:
+            with self._changing():  # from here on it is not what the log was, wherever this ends
+                self._note({"base": base})
         order = history.commits(source, most)
         read = self._take(source, order, progress, stop)
-        self._place([commit for commit, _ in order], indexed)
+        self._place([commit for commit, _ in order])
         self._read_patches(source, [commit for commit, _ in order], progress, stop)
-        self._keep_messages([commit for commit, _ in order], stop)
+        self._keep_messages({commit: place for place, (commit, _) in enumerate(order)}, stop)
         # Behind the name of a branch, and below the end of a shallow clone, other commits may be found the next time.
         lasting = len(source.revision) >= _HASH_DIGITS and not history.is_shallow(source.repository)
         with self._changing():
-            listed = _digest(f"{commit} {parents}" for commit, parents in order)
-            self._note({"base": base, "seen": seen} if lasting else {"base": base, "open": f"{seen} {listed}"})
+            self._note({**wanted, "known": self._known()} if lasting else {"base": base, "open": _digest(_told(order))})
         return LogReport(len(order), read)
+
+    def _known(self) -> str:
+        """A digest of those files that are indexed and were ever changed by a commit that was read."""
+        known = "SELECT path FROM files WHERE path IN (SELECT path FROM commit_paths) ORDER BY path"
+        return _digest(str(path) for (path,) in self._db.rows(known))
+
+    def _put_on_top(self, source: HistorySource, state: Mapping[str, str], most: int) -> int:
+        """Puts in, at once, the commits that came straight on top of the newest one, where they change nothing of what
+        older ones mean. Returns how many; 0 where everything has to be looked at.
+        """
+        new = history.on_top(source, state["revision"], MOST_ON_TOP)
+        if not new or self._db.number("SELECT count(*) FROM commits") + len(new) > most:
+            return 0
+        with closing(history.entries(source, new)) as read:
+            entries = list(read)
+        touched = {change.path for entry in entries for change in entry.changes}
+        indexed = {path for path in touched if self._db.row("SELECT 1 FROM files WHERE path = ?", (path,))}
+        old_names = "SELECT path FROM commit_paths WHERE id IN (SELECT before FROM commit_changes)"
+        renamed = {str(path) for (path,) in self._db.rows(old_names)}
+        if any(change.before for entry in entries for change in entry.changes) or renamed & (touched - indexed):
+            return 0
+        worth = [
+            entry
+            for entry in entries
+            if 1 <= entry.files <= MOST_FILES and any(change.path in indexed for change in entry.changes)
+        ]
+        hashes = [entry.hash for entry in worth]
+        with closing(history.patches(source, hashes)) as found:
+            patches = dict(zip(hashes, found, strict=True))
+        with self._changing():
+            numbers = self._numbers()
+            self._insert(entries, dict.fromkeys(new, 1), numbers)
+            today = [numbers[path] for path in sorted(indexed)]
+            self._db.run_many(
+                "UPDATE commit_changes SET today = path"
+                " WHERE path = ? AND commit_row = (SELECT id FROM commits WHERE hash = ?)",
+                [
+                    (numbers[change.path], entry.hash)
+                    for entry in entries
+                    for change in entry.changes
+                    if change.path in indexed
+                ],
+            )
+            paths = {number: path for path, number in numbers.items()}
+            for commit, patch in patches.items():
+                self._write_commit(self._changes_of(commit), commit, patch, paths)
+            weighty = self._weighty(today)
+            rank: dict[str, int] = {}
+            if any(len(found) > MOST_MESSAGES for found in weighty.values()):
+                rank = {commit: place for place, (commit, _) in enumerate(history.commits(source, most))}
+            for path, commits in weighty.items():
+                self._hold(path, _newest(commits, rank))
+            self._note({**state, "revision": source.revision, "known": self._known()})
+        return len(new)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -178,18 +239,20 @@ class CommitLog:
         self._drop(sorted(kept.difference(order)))
         parents = dict(order)
         missing = [commit for commit, number in order if (commit, number) not in kept]
-        paths = {str(path): int(row) for path, row in self._db.rows("SELECT path, id FROM commit_paths")}
+        paths = self._numbers()
         taken: list[LogEntry] = []
         if missing:
             with closing(history.entries(source, missing)) as entries:
                 for done, entry in enumerate(entries, 1):
                     taken.append(entry)
                     if len(taken) >= WRITE_COMMITS:
-                        self._put(taken, parents, paths)
+                        with self._changing():
+                            self._insert(taken, parents, paths)
                         taken.clear()
                         progress(done, len(missing))
                         stop()
-            self._put(taken, parents, paths)
+            with self._changing():
+                self._insert(taken, parents, paths)
         return len(missing)
 
     def _drop(self, gone: Sequence[tuple[str, int]]) -> None:
@@ -202,32 +265,36 @@ class CommitLog:
                 self._db.run("DELETE FROM commit_changes WHERE commit_row = ?", (row,))
                 self._db.run("DELETE FROM commits WHERE id = ?", (row,))
 
-    def _put(self, entries: Iterable[LogEntry], parents: Mapping[str, int], paths: dict[str, int]) -> None:
+    def _numbers(self) -> dict[str, int]:
+        """The row of every path that a commit has touched."""
+        return {str(path): int(row) for path, row in self._db.rows("SELECT path, id FROM commit_paths")}
+
+    def _insert(self, entries: Iterable[LogEntry], parents: Mapping[str, int], paths: dict[str, int]) -> None:
+        """Puts commits in with what they touched; what that is today is not said yet. To be called in a transaction."""
+
         def number(path: str) -> int:
             if path not in paths:
                 paths[path] = self._db.insert("INSERT INTO commit_paths(path) VALUES(?)", (path,))
             return paths[path]
 
-        with self._changing():
-            for entry in entries:
-                told = (entry.author, entry.subject, entry.body) if entry.files else ("", "", "")
-                row = self._db.insert(
-                    "INSERT INTO commits(hash, parents, time_s, author, subject, body, files)"
-                    " VALUES(?, ?, ?, ?, ?, ?, ?)",
-                    (entry.hash, parents[entry.hash], entry.time_s, *told, entry.files),
-                )
-                self._db.run_many(
-                    "INSERT INTO commit_changes(commit_row, path, before, symbols) VALUES(?, ?, ?, '')",
-                    (
-                        (row, number(change.path), None if change.before is None else number(change.before))
-                        for change in entry.changes
-                    ),
-                )
+        for entry in entries:
+            told = (entry.author, entry.subject, entry.body) if entry.files else ("", "", "")
+            row = self._db.insert(
+                "INSERT INTO commits(hash, parents, time_s, author, subject, body, files) VALUES(?, ?, ?, ?, ?, ?, ?)",
+                (entry.hash, parents[entry.hash], entry.time_s, *told, entry.files),
+            )
+            self._db.run_many(
+                "INSERT INTO commit_changes(commit_row, path, before, symbols) VALUES(?, ?, ?, '')",
+                (
+                    (row, number(change.path), None if change.before is None else number(change.before))
+                    for change in entry.changes
+                ),
+            )
 
-    def _place(self, order: Sequence[str], indexed: Sequence[str]) -> None:
+    def _place(self, order: Sequence[str]) -> None:
         """Says of each change which file of today it concerns."""
-        numbers = {str(path): int(row) for path, row in self._db.rows("SELECT path, id FROM commit_paths")}
-        there = {numbers[path] for path in indexed if path in numbers}
+        here = "SELECT id FROM commit_paths WHERE path IN (SELECT path FROM files)"
+        there = {int(row) for (row,) in self._db.rows(here)}
         changes = self._changes()
         rows = [changes.get(commit, []) for commit in order]
         placed = paths_today([[(row.path, row.before) for row in commit] for commit in rows], there)
@@ -252,6 +319,16 @@ class CommitLog:
         ):
             found[commit].append(_Row(*row))
         return found
+
+    def _changes_of(self, commit: str) -> list[_Row]:
+        return [
+            _Row(*row)
+            for row in self._db.rows(
+                "SELECT id, path, before, today, weight FROM commit_changes"
+                " WHERE commit_row = (SELECT id FROM commits WHERE hash = ?) ORDER BY id",
+                (commit,),
+            )
+        ]
 
     def _read_patches(
         self,
@@ -324,34 +401,56 @@ class CommitLog:
                 (row, *told, *named),
             )
 
-    def _keep_messages(self, order: Sequence[str], stop: Callable[[], None]) -> None:
+    def _keep_messages(self, rank: Mapping[str, int], stop: Callable[[], None]) -> None:
         """Holds the words of a file's commits against it, where they are others than before."""
-        rank = {commit: place for place, commit in enumerate(order)}
-        of_file: dict[int, set[str]] = defaultdict(set)
-        for path, commit in self._db.rows(
-            "SELECT today, hash FROM commit_changes JOIN commits ON commits.id = commit_row"
-            " WHERE today IS NOT NULL AND weight = 1"
-        ):
-            of_file[path].add(commit)
-        newest = {path: sorted(found, key=rank.__getitem__)[:MOST_MESSAGES] for path, found in of_file.items()}
+        newest = {path: _newest(commits, rank) for path, commits in self._weighty().items()}
         digests = {path: _digest(found) for path, found in newest.items()}
         kept = {int(path): str(digest) for path, digest in self._db.rows("SELECT path, digest FROM commit_files")}
         changed = sorted(path for path in {*kept, *digests} if kept.get(path) != digests.get(path))
         for start in range(0, len(changed), WRITE_COMMITS):
             with self._changing():
                 for path in changed[start : start + WRITE_COMMITS]:
-                    self._db.run("DELETE FROM commit_file_words WHERE rowid = ?", (path,))
-                    self._db.run("DELETE FROM commit_files WHERE path = ?", (path,))
-                    if path in newest:
-                        self._hold(path, newest[path], digests[path])
+                    self._hold(path, newest.get(path, []))
             stop()
 
-    def _hold(self, path: int, commits: Sequence[str], digest: str) -> None:
+    def _weighty(self, paths: Sequence[int] | None = None) -> dict[int, set[str]]:
+        """The commits that changed more of a file than its lay-out, of these files or of all."""
+        commits = (
+            "SELECT hash FROM commit_changes JOIN commits ON commits.id = commit_row WHERE weight = 1 AND today = ?"
+        )
+        if paths is not None:
+            found = {path: {str(commit) for (commit,) in self._db.rows(commits, (path,))} for path in paths}
+            return {path: hashes for path, hashes in found.items() if hashes}
+        of_file: dict[int, set[str]] = defaultdict(set)
+        for path, commit in self._db.rows(
+            "SELECT today, hash FROM commit_changes JOIN commits ON commits.id = commit_row"
+            " WHERE today IS NOT NULL AND weight = 1"
+        ):
+            of_file[path].add(commit)
+        return of_file
+
+    def _hold(self, path: int, commits: Sequence[str]) -> None:
+        """Holds the words of these commits against a file, and no others. To be called in a transaction."""
+        self._db.run("DELETE FROM commit_file_words WHERE rowid = ?", (path,))
+        self._db.run("DELETE FROM commit_files WHERE path = ?", (path,))
+        if not commits:
+            return
         told = self._db.rows(f"SELECT subject, body FROM commits WHERE hash IN ({marks(commits)})", commits)
         subjects = " ".join(" ".join(words(subject)) for subject, _ in told)
         bodies = " ".join(" ".join(words(said(body))) for _, body in told)
-        self._db.run("INSERT INTO commit_files VALUES(?, ?)", (path, digest))
+        self._db.run("INSERT INTO commit_files VALUES(?, ?)", (path, _digest(commits)))
         self._db.run("INSERT INTO commit_file_words(rowid, subject, body) VALUES(?, ?, ?)", (path, subjects, bodies))
+
+
+def _newest(commits: Collection[str], rank: Mapping[str, int]) -> list[str]:
+    """The newest of a file's commits, by hash; where all are taken, no rank is asked for."""
+    if len(commits) > MOST_MESSAGES:
+        commits = sorted(commits, key=rank.__getitem__)[:MOST_MESSAGES]
+    return sorted(commits)
+
+
+def _told(order: Iterable[tuple[str, int]]) -> Iterator[str]:
+    return (f"{commit} {parents}" for commit, parents in order)
 
 
 def paths_today(commits: Sequence[Sequence[tuple[int, int | None]]], there: Collection[int]) -> list[list[int | None]]:

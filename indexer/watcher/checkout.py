@@ -9,9 +9,9 @@ import os
 import re
 from pathlib import Path
 
-from indexer.files import read_beneath
+from indexer.history import git_folders
+from indexer.history.checkouts import small_file
 
-_MOST_BYTES = 1 << 12  # of HEAD, of a branch, of a ``.git`` file; paths end at 4,096 bytes on Linux
 _MOST_TABLES = 1 << 16  # of a reftable's list; git keeps it short by putting tables together
 _BRANCH = re.compile(rb"ref: (refs/[^\0\n]{1,1000})\n?\Z")
 
@@ -20,7 +20,9 @@ class Checkout:
     """The repository around a root, as it was when this was made; a root without one has ``folders`` empty."""
 
     def __init__(self, root: Path) -> None:
-        self._own, self._common = _folders_of(root)
+        found = git_folders(root)
+        self._own = found.own if found else None
+        self._common = found.shared if found else None
         self._branch: str | None = None
         self._seen = self._state()
 
@@ -57,39 +59,12 @@ class Checkout:
     def _state(self) -> tuple[object, ...]:
         if self._own is None or self._common is None:
             return ()
-        head = _small(self._own, "HEAD")
+        head = small_file(self._own, "HEAD")
         found = _BRANCH.match(head or b"")
         self._branch = os.fsdecode(found[1]) if found else None
-        commit = _small(self._common, self._branch) if self._branch else None
+        commit = small_file(self._common, self._branch) if self._branch else None
         packed = _stamp(self._common / "packed-refs") if self._branch and commit is None else None
-        return head, commit, packed, _small(self._common, "reftable/tables.list", _MOST_TABLES)
-
-
-def _folders_of(root: Path) -> tuple[Path | None, Path | None]:
-    """The git folder of the checkout itself, and the one that it shares with others of the repository."""
-    for folder in (root, *root.parents):
-        said = _small(folder, ".git") or b""
-        own = _folder_at(folder, said[8:]) if said.startswith(b"gitdir: ") else _folder_at(folder, b".git")
-        if own is not None:
-            shared = _small(own, "commondir")
-            return own, _folder_at(own, shared) if shared else own
-    return None, None
-
-
-def _folder_at(place: Path, written: bytes) -> Path | None:
-    """The folder that a file of git's names; None where what it says leads to none."""
-    try:
-        found = os.path.realpath(place / os.fsdecode(written.rstrip(b"\n")), strict=True)
-    except (OSError, ValueError):  # the latter for NUL
-        return None
-    return Path(found) if Path(found).is_dir() else None
-
-
-def _small(folder: Path, path: str, most: int = _MOST_BYTES) -> bytes | None:
-    try:
-        return read_beneath(folder, path, most)
-    except OSError:
-        return None
+        return head, commit, packed, small_file(self._common, "reftable/tables.list", _MOST_TABLES)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
