@@ -101,6 +101,8 @@ def finish(settings: Settings, tell: Callable[[State], None]) -> None:
         with data.background() as mine:
             if not mine:
                 return
+            with data.owned_for_a_moment():
+                data.sweep()
             for workspace in left:
                 try:
                     _finish(data, workspace, settings, tell)
@@ -151,7 +153,7 @@ def _waits(data: DataFolder, workspace: str, settings: Settings) -> bool:
     """Whether a workspace lacks vectors of the encoder that it was indexed for, or Chroma those that are there."""
     try:
         with Index.for_reading(data, workspace) as index:
-            if index.table.outbox_depth() or index.lost_chroma():
+            if index.waits_for_chroma():
                 return True
             source = indexing.encoder_source(_as_indexed(data, workspace, settings))
             return source is not None and index.table.waiting(source.name) > 0

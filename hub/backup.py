@@ -36,6 +36,7 @@ from indexer.errors import Cancelled
 from indexer.index import DataFolder
 from indexer.pipeline import Progress
 from indexer.symbol_table.database import FORMAT as INDEX_FORMAT
+from indexer.symbol_table.migrations import can_migrate, migrate
 
 FORMAT = 1  # of an archive; raise it with each change that an older program would misread
 LAST = "backup.json"  # in the data folder: when the last one was made, and where it went
@@ -43,7 +44,9 @@ FOLDER = "backups"  # in the data folder, where no other place is named
 MANIFEST = "manifest.json"
 
 _NAME = re.compile(r"codehub-\d{8}T\d{6}Z\.zip")
-_TOP = re.compile(r"(?:(?:keys|jobs|approvals|knowledge)\.db|audit(?:[.-]\d{1,20})?\.jsonl|audit\.head|paces\.json)")
+_TOP = re.compile(
+    r"(?:(?:keys|jobs|approvals|knowledge|pulls)\.db|audit(?:[.-]\d{1,20})?\.jsonl|audit\.head|paces\.json)"
+)
 _OF_WORKSPACE = re.compile(r"workspaces/([a-z0-9][a-z0-9._-]{0,63})/(?:index\.db|workspace\.json|questions\.jsonl)")
 _SETTINGS = "settings.json"  # told, not restored: the machine may be another one
 _PASSWORD = re.compile(r"//[^/@\s]*@")  # within an address
@@ -384,7 +387,8 @@ def _manifest(path: Path, opened: zipfile.ZipFile) -> Archive:
             raise BackupError(f"{path} holds {entry.name!r}, which no backup holds.", "Do not trust it.")
         if entry.bytes < 0 or sizes[entry.name].file_size != entry.bytes:
             raise BackupError(f"{path} says another size of {entry.name} than it has.", "Take another one.")
-    notes = () if index_form == INDEX_FORMAT else ("Its indexes are of an older format: index the trees again.",)
+    older = index_form != INDEX_FORMAT and not can_migrate(index_form, INDEX_FORMAT)
+    notes = ("Its indexes are of an older format: index the trees again.",) if older else ()
     return Archive(path, path.stat().st_size, made_at, kept, files, notes)
 
 
@@ -421,6 +425,8 @@ def _unpacked(
                 _poured(_blocks(opened, entry, cancelled), writing)
             if place.suffix == ".db":
                 _looked_at(place)
+            if place.name == "index.db":
+                _brought_up(place)
     return told.notes
 
 
@@ -443,6 +449,19 @@ def _looked_at(place: Path) -> None:
         raise BackupError(f"{place.name} in the backup cannot be opened: {error}.", "Take another one.") from error
     if problems != ["ok"]:
         raise BackupError(f"{place.name} in the backup is damaged: {problems[0]}.", "Take another one.")
+
+
+def _brought_up(place: Path) -> None:
+    """Brings an index of an older format to the present one, where there is a way."""
+    try:
+        connection = apsw.Connection(str(place))
+        try:
+            connection.pragma("trusted_schema", False)
+            migrate(connection, INDEX_FORMAT)
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise BackupError(f"{place.name} in the backup is no index: {error}.", "Take another one.") from error
 
 
 def _thinned(folder: Path, keep: int) -> None:

@@ -5,16 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from hub import wiring
+from hub.confidence.stored import RECORD, STORED
 from hub.config import Settings
 from hub.errors import SettingsError
-from indexer import embedding, static_embedding
+from hub.retrieval import STORED_WEIGHTS
+from indexer import embedding, history, static_embedding
 from indexer.compiler import CompilerOptions, Limits, confirm, defines, find_commands, read_commands, retract
-from indexer.errors import EmbedderError, TreeError
+from indexer.errors import Cancelled, DataFolderError, EmbedderError, FolderFullError, OldFormatError, TreeError
 from indexer.files import FileRules, check_root
-from indexer.index import Index, Workspace
+from indexer.index import DataFolder, Index, Workspace
 from indexer.model import Confirmation, IndexReport
 from indexer.pipeline import EmbedderSource, Options, Progress, refresh
 from indexer.relinking import relink
+
+# Of the notes of an index, what cannot be made again from its tree: how sure to be, and how to weigh.
+KEPT_NOTES = (STORED, RECORD, STORED_WEIGHTS)
 
 
 def index_tree(
@@ -24,15 +29,68 @@ def index_tree(
     root = check_root(tree)
     data = wiring.data_folder(settings)
     with data.owned():
+        data.sweep()
         before = data.workspaces()
         workspace = name or name_for(root, before)
         try:
-            with Index.for_writing(data, workspace, root, size_bound(settings)) as index:
-                return refresh_as_set(index, settings, progress, cancelled)
+            begun = seed(data, workspace, root, settings, cancelled)
+            with _opened(data, workspace, root, size_bound(settings)) as index:
+                report = refresh_as_set(index, settings, progress, cancelled)
+                return replace(report, notes=(*begun, *report.notes))
         except TreeError:
             if workspace not in {known.name for known in before}:
                 data.forget(workspace)  # or the empty workspace would be the one last indexed, and answer everything
             raise
+
+
+def seed(data: DataFolder, name: str, root: Path, settings: Settings, cancelled: Callable[[], bool]) -> tuple[str, ...]:
+    """Begins a workspace that has no index with a copy of the index of another checkout of the same repository, where
+    there is one: what is equal in both then is neither read, linked nor embedded again. Returns a note on it.
+
+    The caller owns the folder and refreshes. Nothing happens, and nothing is told, where that cannot be done; raises
+    Cancelled.
+    """
+
+    def stop() -> None:
+        if cancelled():
+            raise Cancelled("Stopped; nothing was begun.", "Run the same command again.")
+
+    if (data.workspace_folder(name) / "index.db").exists() or (common := history.common_folder(root)) is None:
+        return ()
+    bound = size_bound(settings)
+    place = _within(root)
+    others = sorted(data.workspaces(), key=lambda other: (-other.used_ns, other.name))
+    for other in others:
+        table = data.workspace_folder(other.name) / "index.db"
+        if other.root == root or not table.exists() or (bound is not None and table.stat().st_size > bound):
+            continue
+        if history.common_folder(other.root) != common or _within(other.root) != place:
+            continue
+        try:
+            if Index.seed(data, name, other.name, stop):
+                return (f"Begun with what is known of {other.root}, another checkout of the same repository.",)
+        except FolderFullError:
+            return ()
+        except DataFolderError:
+            continue  # damaged, or of another format: that is told to whoever uses it
+    return ()
+
+
+def _within(root: Path) -> Path | None:
+    """Where in its checkout a root lies."""
+    tops = (folder for folder in (root, *root.parents) if (folder / ".git").exists())
+    return next((root.relative_to(top) for top in tops), None)
+
+
+def _opened(data: DataFolder, name: str, root: Path, bound: int | None) -> Index:
+    """For writing; an index that is too old to be brought up to date gives way to an empty one, with what was learnt
+    of how its tree is asked.
+    """
+    try:
+        return Index.for_writing(data, name, root, bound)
+    except OldFormatError:
+        Index.make_anew(data, name, KEPT_NOTES)
+        return Index.for_writing(data, name, root, bound)
 
 
 def refresh_as_set(index: Index, settings: Settings, progress: Progress, cancelled: Callable[[], bool]) -> IndexReport:
@@ -53,6 +111,7 @@ def refresh_as_set(index: Index, settings: Settings, progress: Progress, cancell
     if encoder and not settings.index_background:
         sources = (*sources, encoder)
     report = refresh(index, options, sources, progress, cancelled)
+    index.unseal()
     if encoder and settings.index_background:
         report = replace(report, waiting_for_vectors=index.table.waiting(encoder.name))
     index.table.set_meta({"embeddings": settings.embeddings})

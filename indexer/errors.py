@@ -5,6 +5,7 @@
     ├── DataFolderError      the data folder cannot be used
     │   ├── FolderBusyError      another process writes to it
     │   ├── SchemaError          it was written by another version
+    │   │   └── OldFormatError       by an older one, and indexing makes it anew or brings it up to date
     │   ├── VectorServerError    the Chroma server does not answer as it should
     │   └── FolderFullError      disk or quota is used up
     ├── EmbedderError        the embedding model is missing or does not answer
@@ -42,6 +43,10 @@ class VectorServerError(DataFolderError):
 
 class SchemaError(DataFolderError):
     """The data folder was written by another version of the index format."""
+
+
+class OldFormatError(SchemaError):
+    """The index was written by an older version: whoever indexes its tree brings it up to date, or makes it anew."""
 
 
 class FolderFullError(DataFolderError):

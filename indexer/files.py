@@ -12,17 +12,14 @@ import re
 import stat
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-from pathspec.pattern import RegexPattern
-from pathspec.patterns.gitignore import GitIgnorePatternError
-
 from indexer.errors import TreeError
+from indexer.ignoring import Patterns, patterns_of, selection_of
 from indexer.model import Language, Problem, SourceFile
 from indexer.secrets import REDACTED, RULES_VERSION, is_secret_file, redact
 
@@ -43,8 +40,9 @@ _LANGUAGES = {
     ".txt": Language.TEXT,
     ".text": Language.TEXT,
 }
+KNOWLEDGE_FOLDER = ".codehub"  # of a tree's root: what people keep of it in files
 IGNORE_FILES = (".gitignore", ".codehubignore")
-_FOLDER_MARK = "ps_d"  # the group of pathspec's expressions that matches the slash behind a folder
+_EXCLUDE_FILE = ".git/info/exclude"
 _SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "CMakeFiles"})
 _GENERATED_NAME = re.compile(r"(\.pb\.(h|cc)|\.grpc\.pb\.(h|cc)|_generated\.h|^(moc|qrc)_.*\.cpp|^ui_.*\.h)$")
 _GENERATED_MARK = re.compile(
@@ -54,7 +52,7 @@ _GENERATED_MARK = re.compile(
     r"|\b[Tt]his (?:file|header|code|source)\b.{0,40}\bgenerated\b"
 )
 _COMMENT_START = re.compile(r"^\s*(//|/\*|\*|#|<!--|\.\.)")
-_Rules = tuple[tuple[str, GitIgnoreSpec], ...]  # (folder the patterns stand in, patterns), outermost first
+_Rules = tuple[tuple[str, Patterns], ...]  # (folder the patterns stand in, patterns), outermost first
 
 # Linux's openat2, by number since glibc has no name for it; see openat2(2). Older kernels and some sandboxes refuse it.
 _OPENAT2 = 437
@@ -87,9 +85,13 @@ class FileRules:
             return "as they are"
         return " ".join((str(RULES_VERSION), *sorted(set(self.secrets_allow))))
 
+    def excludes(self, path: str) -> bool:
+        """Whether one of the further patterns leaves this file out."""
+        return bool(self.exclude) and selection_of(self.exclude).means(path)
+
     def redacts(self, path: str) -> bool:
         """Whether secrets are taken out of this file."""
-        return self.secrets_redact and not (self.secrets_allow and _compiled(self.secrets_allow).match_file(path))
+        return self.secrets_redact and not (self.secrets_allow and selection_of(self.secrets_allow).means(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,59 @@ class Scan:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Where to look, instead of everywhere: at these files, and at these folders with all beneath them.
+
+    Paths are relative to the root, as POSIX writes them. Either kind may be a file, a folder, or nothing by now: each
+    is looked at as what it is, and as what it was.
+    """
+
+    paths: frozenset[str] = frozenset()
+    folders: frozenset[str] = frozenset()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All of them, in order."""
+        return tuple(sorted(self.paths | self.folders))
+
+    @property
+    def everything(self) -> bool:
+        """Whether no less than the whole tree will do: it is named, or what is left out may have become another."""
+        return any(
+            place in ("", ".", ".git") or place.startswith(".git/") or place.rpartition("/")[2] in IGNORE_FILES
+            for place in self.places
+        )
+
+    def also(self, paths: Collection[str]) -> "Part":
+        return Part(self.paths.union(paths), self.folders)
+
+
+class _Wanted(dict[str, "_Wanted | None"]):
+    """The entries of a folder that are looked at; those with None, with all that is in them."""
+
+    @classmethod
+    def of(cls, part: Part) -> "_Wanted":
+        top = cls()
+        for place in part.places:  # in order, so that a folder comes before what is in it
+            *above, last = place.split("/")
+            here = top
+            for name in above:
+                inner = here.setdefault(name, cls())
+                if inner is None:
+                    break
+                here = inner
+            else:
+                here[last] = None
+        return top
+
+
+@dataclass(frozen=True, slots=True)
 class Folder:
     """A folder that the walk looks into, "" for the root, with the patterns that count in it."""
 
     path: str
     ignore: _Rules
-    forced: GitIgnoreSpec
+    forced: tuple[str, ...]
 
     def under(self, name: str) -> str:
         """The path of an entry of this folder."""
@@ -125,16 +174,16 @@ class Folder:
 
     def enters(self, name: str) -> bool:
         """Whether the walk goes on into a folder of this name that stands here; links it never follows."""
-        if name.startswith(".") or name in _SKIPPED_FOLDERS:
+        if name in _SKIPPED_FOLDERS or (name.startswith(".") and (self.path or name != KNOWLEDGE_FOLDER)):
             return False
-        path = self.under(name) + "/"
-        return not _ignored(path, self.ignore) and not self.forced.match_file(path)
+        path = self.under(name)
+        return not (_ignored(path, self.ignore, folder=True) or selection_of(self.forced).means(path + "/"))
 
     def takes(self, name: str) -> Language | None:
         """The language of a file of this name that stands here; None where its name or a pattern leaves it out."""
         path = self.under(name)
         language = language_of(path)
-        if language is None or _ignored(path, self.ignore) or self.forced.match_file(path):
+        if language is None or _ignored(path, self.ignore, folder=False) or selection_of(self.forced).means(path):
             return None
         return language
 
@@ -174,45 +223,58 @@ def check_root(root: Path) -> Path:
 
 def top_folder(root: Path, rules: FileRules) -> Folder:
     """Where the walk of a tree begins, with the patterns as they are now."""
-    outside: _Rules = (("", _spec(_lines(root, ".git/info/exclude"))),)
-    return _with_own(root, Folder("", outside, _spec(rules.exclude)))
+    return _with_own(root, _bare_top(root, rules))
 
 
 def folder_in(root: Path, folder: Folder, name: str) -> Folder:
     """The folder of this name in another, with the patterns as they are now."""
-    return _with_own(root, Folder(folder.under(name), folder.ignore, folder.forced))
+    return _with_own(root, _bare(folder, name))
 
 
-def _with_own(root: Path, folder: Folder) -> Folder:
-    own = [line for name in IGNORE_FILES for line in _lines(root, folder.under(name))]
-    return Folder(folder.path, (*folder.ignore, (folder.path, _spec(own))), folder.forced) if own else folder
+def _bare_top(root: Path, rules: FileRules) -> Folder:
+    return Folder("", (("", patterns_of(tuple(_lines(root, _EXCLUDE_FILE)))),), rules.exclude)
 
 
-def scan(root: Path, rules: FileRules) -> Scan:
-    """Walks the tree below a root from ``check_root``. Deterministic: the order is that of the paths."""
+def _bare(folder: Folder, name: str) -> Folder:
+    """Without the patterns of its own."""
+    return Folder(folder.under(name), folder.ignore, folder.forced)
+
+
+def _with_own(root: Path, folder: Folder, names: Collection[str] = IGNORE_FILES) -> Folder:
+    """``names`` are what stands in the folder, where that is known."""
+    own = tuple(line for name in IGNORE_FILES if name in names for line in _lines(root, folder.under(name)))
+    return Folder(folder.path, (*folder.ignore, (folder.path, patterns_of(own))), folder.forced) if own else folder
+
+
+def scan(root: Path, rules: FileRules, part: Part | None = None) -> Scan:
+    """Walks the tree below a root from ``check_root``, or only that part of it. Deterministic: in the order of the
+    paths. Of a part it gives what of a walk through the whole tree is of that part.
+    """
     candidates: list[Candidate] = []
     skipped: list[tuple[str, str]] = []
     problems: list[Problem] = []
-    pending = [top_folder(root, rules)]
+    pending: list[tuple[Folder, _Wanted | None]] = [(_bare_top(root, rules), _Wanted.of(part) if part else None)]
     while pending:
-        folder = pending.pop()
+        folder, wanted = pending.pop()
         try:
             with os.scandir(root / folder.path) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+                found = {entry.name: entry for entry in entries}
         except OSError as error:
             problems.append(Problem(folder.path, 0, f"folder cannot be read: {error.strerror}"))
             continue
-        for entry in found:
-            path = folder.under(entry.name)
+        folder = _with_own(root, folder, found)
+        for name in sorted(found if wanted is None else found.keys() & wanted.keys()):
+            entry = found[name]
+            path = folder.under(name)
             if entry.is_symlink():
                 if language_of(path):
                     skipped.append((path, "symbolic link"))
                 continue
             if entry.is_dir(follow_symlinks=False):
-                if folder.enters(entry.name):
-                    pending.append(folder_in(root, folder, entry.name))
+                if folder.enters(name):
+                    pending.append((_bare(folder, name), None if wanted is None else wanted[name]))
                 continue
-            language = folder.takes(entry.name)
+            language = folder.takes(name)
             if language is not None:
                 _admit(entry, path, language, rules, candidates, skipped, problems)
     return Scan(
@@ -374,24 +436,6 @@ def _is_generated(text: str, language: Language) -> bool:
     return any(_COMMENT_START.match(line) and _GENERATED_MARK.search(line) for line in head.split("\n"))
 
 
-@lru_cache(maxsize=8)
-def _compiled(patterns: tuple[str, ...]) -> GitIgnoreSpec:
-    return _spec(patterns)
-
-
-def _spec(lines: Sequence[str]) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(line for line in lines if _is_pattern(line))
-
-
-def _is_pattern(line: str) -> bool:
-    """Whether a line says something; git passes over what does not, such as a lone ``!``."""
-    try:
-        GitIgnoreSpec.from_lines((line,))
-    except GitIgnorePatternError:
-        return False
-    return True
-
-
 def _lines(root: Path, path: str) -> list[str]:
     try:
         data = read_beneath(root, path, MAX_IGNORE_BYTES)
@@ -400,31 +444,11 @@ def _lines(root: Path, path: str) -> list[str]:
     return (data or b"").decode("utf-8", "replace").splitlines()
 
 
-def _ignored(path: str, rules: _Rules) -> bool:
+def _ignored(path: str, rules: _Rules, *, folder: bool) -> bool:
     """The innermost folder with an opinion decides, as in git."""
-    for folder, spec in reversed(rules):
-        relative = path[len(folder) + 1 :] if folder else path
-        verdict = _verdict(relative, spec)
-        if verdict is not None:
-            return verdict
+    for where, patterns in reversed(rules):
+        if patterns:
+            verdict = patterns.verdict(path[len(where) + 1 :] if where else path, folder=folder)
+            if verdict is not None:
+                return verdict
     return False
-
-
-def _verdict(path: str, spec: GitIgnoreSpec) -> bool | None:
-    """What the last pattern says that means this very entry. What is said of the folders above it was heeded on the way
-    down, so ``!*/`` lets folders in and nothing that stands in them.
-    """
-    for pattern in reversed(spec.patterns):
-        if not isinstance(pattern, RegexPattern) or pattern.include is None or pattern.regex is None:
-            continue
-        if _means(pattern.regex, path):
-            return pattern.include
-    return None
-
-
-def _means(expression: "re.Pattern[str]", path: str) -> bool:
-    """Whether an expression of pathspec's matches an entry itself: its name, or the slash behind it."""
-    bare = path.removesuffix("/")
-    if any(match.groupdict().get(_FOLDER_MARK) is None for match in expression.finditer(bare)):
-        return True
-    return any(len(bare) < match.end() and match.groupdict().get(_FOLDER_MARK) for match in expression.finditer(path))

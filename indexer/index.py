@@ -1,8 +1,7 @@
-"""One workspace's index: the symbol table and the vector index behind it, kept as one.
+"""One workspace's index: the symbol table and the vector index behind it, kept as one; and the folder of all of them.
 
-SQLite is the truth. Vectors are computed once, kept there, and carried to Chroma through an outbox: an entry is
-forgotten only after Chroma has taken it, so a crash at any point loses nothing and repeats at most a batch. What
-Chroma returns is checked against the table, and the whole of Chroma can be made again from SQLite alone.
+SQLite is the truth. Vectors are computed once, kept there, and carried to Chroma through an outbox. What Chroma returns
+is checked against the table, and the whole of Chroma can be made again from SQLite alone.
 """
 
 import json
@@ -14,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
-from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
+from indexer.carrying import NOT_CARRIED, Carrier, Drift, Place, graphs
 from indexer.errors import DataFolderError, EmbedderError, FolderBusyError, VectorServerError
 from indexer.model import ChunkId, Stamp, Vector
 from indexer.symbol_table.catalogue import Catalogue
@@ -31,7 +30,7 @@ from indexer.symbol_table.log import CHANGES, CommitLog
 from indexer.symbol_table.macros import MacroTable
 from indexer.symbol_table.mentions import Mentions
 from indexer.symbol_table.names import FoundSymbols, Match, Outline
-from indexer.symbol_table.table import OutboxEntry, SymbolTable
+from indexer.symbol_table.table import SymbolTable
 from indexer.symbol_table.text import Form, TextSearch, Wording
 from indexer.symbol_table.walk import Walk
 from indexer.words import query_words, words
@@ -39,7 +38,7 @@ from indexer.words import query_words, words
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from indexer.vectors import ChromaVectors, ExactVectors, ServedVectors
+    from indexer.layers import Layers
 
 __all__ = [
     "DEEPEST",
@@ -68,19 +67,19 @@ PATIENCE_S = 20.0
 _LOOK_S = 0.05  # between two looks at a lock that another holds
 # Seconds in which one that has just taken the lock says who it is. 0.2 to 2.
 _SILENT_S = 0.5
-DRAIN_BATCH = 100  # entries a step; 64 to 5,461 (Chroma's own limit): small keeps Chroma's journal small
-# Chroma's graph never shrinks; after this share of deletions it is made again. 0.1 to 1.
-REBUILD_AFTER_DELETED = 0.3
-OVER_ASK = 2  # Chroma's graph is approximate; asking for more and scoring exactly makes the order exact. 1 to 10.
 
 _Shared = TypeVar("_Shared")
 
 _CARD = "workspace.json"  # name and root, readable when the index itself is not
-_PLACE = "vectors.json"  # where its vectors are on a server
-_OWNER = re.compile(r"[0-9a-f]{16}")
-# Seconds for which a Chroma server that did not answer is left in peace: each try may take some. 5 to 300.
-OUTAGE_S = 30.0
+_TABLE = "index.db"
+_FORGOTTEN = "forgotten"  # in the data folder: where what is being deleted lies meanwhile
+_HALF_MADE = re.compile(r"(?:workspace\.json|vectors\.json|index\.db)\.new(?:-wal|-shm|-journal)?")
 _WORKSPACE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+# Notes of an index whose tree was not looked at yet: none of its files is believed by its time, and no part is enough.
+_UNREAD = {"trusted_ns": "0", "looked": "", "begun": "1", "commit": "", "dirty": "0", "indexed_at": ""}
+_SEALED = "sealed"  # a note of an index that still tells of another tree, and is not to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,42 +89,6 @@ class Workspace:
     name: str
     root: Path
     used_ns: int  # when it was last opened for writing
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """How far the vector index is from the table, for one embedder."""
-
-    embedder: str
-    in_table: int
-    in_chroma: int
-    missing: int
-    orphans: int
-
-
-class _Place(NamedTuple):
-    """Where an index has its vectors on a server. It does not go into backups, so that no two share a place."""
-
-    url: str
-    owner: str
-
-    @classmethod
-    def of(cls, folder: Path, url: str) -> "_Place | None":
-        """That of an index on this server; None where it has none there."""
-        try:
-            told = json.loads((folder / _PLACE).read_text(encoding="utf-8"))
-            place = cls(str(told["url"]), str(told["owner"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return place if place.url == url and _OWNER.fullmatch(place.owner) else None
-
-
-@dataclass(slots=True)
-class _Outage:
-    """When a Chroma server that did not answer is asked again, of the clock that never goes back."""
-
-    until: float = 0.0
-    note: str = ""
 
 
 class DataFolder:
@@ -186,7 +149,7 @@ class DataFolder:
         moments = timeout_s < 0
         try:
             try:
-                lock.acquire(timeout=timeout_s, poll_interval=1.0 if moments else _LOOK_S)
+                lock.acquire(timeout=timeout_s, poll_interval=_LOOK_S)
             except Timeout:
                 self._wait_for_a_moment(lock)
         except OSError as error:
@@ -238,6 +201,10 @@ class DataFolder:
                 continue  # a folder that is being made or deleted
         return found
 
+    def root_of(self, name: str) -> Path:
+        """The tree of a workspace; the current folder for one without a card."""
+        return next((workspace.root for workspace in self.workspaces() if workspace.name == name), Path())
+
     def workspace_folder(self, name: str) -> Path:
         if not _WORKSPACE_NAME.fullmatch(name):
             raise DataFolderError(
@@ -247,14 +214,50 @@ class DataFolder:
         return self.path / "workspaces" / name
 
     def forget(self, name: str) -> None:
-        """Deletes a workspace's index. The caller owns the folder. A server that is away keeps its vectors, unseen."""
+        """Deletes a workspace's index, all of it at once for whoever looks. The caller owns the folder.
+
+        A server that is away keeps its vectors, unseen.
+        """
         folder = self.workspace_folder(name)
-        if place := _Place.of(folder, self.vector_server):
+        if place := Place.of(folder, self.vector_server):
             from indexer.vectors import discard_collections  # noqa: PLC0415 - brings numpy
 
             with suppress(VectorServerError):
                 discard_collections(place.url, place.owner)
-        shutil.rmtree(folder, ignore_errors=True)
+        aside = self.path / _FORGOTTEN / f"{name}-{token_hex(4)}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            folder.rename(aside)
+        except FileNotFoundError:
+            return
+        except OSError:
+            aside = folder  # on a full disk nothing can be put aside
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def half_made(self) -> list[Path]:
+        """What a crash has left that nothing will ever use. The caller owns the folder: nobody is making it just now.
+
+        One that has lost its card or its index alone is none of them: a card says what to index, an index holds facts.
+        """
+        folders = sorted(path for path in (self.path / "workspaces").glob("*") if path.is_dir())
+        folders = [path for path in folders if not path.is_symlink()]
+        found = [path for path in folders if not (path / _CARD).exists() and not (path / _TABLE).exists()]
+        found += sorted((self.path / _FORGOTTEN).glob("*"))
+        for folder in folders:
+            if folder not in found:
+                found += sorted(path for path in folder.iterdir() if _HALF_MADE.fullmatch(path.name))
+        return found
+
+    def sweep(self) -> int:
+        """Takes away what ``half_made`` finds. Returns how much; what cannot be taken away stays."""
+        found = self.half_made()
+        for path in found:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+        return len(found)
 
     def _owner(self) -> dict[str, int]:
         """What the one that holds the folder says of itself; nothing while it has not said it."""
@@ -281,12 +284,10 @@ class Index:
         self._folder = folder
         self._owner = owner
         self._server = server
-        self._outage: _Outage = database.commons.of("outage", None, lambda _before: _Outage())
         self.workspace = folder.name
         self.root = root
-        self._chroma: dict[str, ChromaVectors | ServedVectors] = {}
-        self._compared: set[str] = set()  # embedders whose Chroma was found complete since it was opened
         self.table = SymbolTable(database)
+        self.carrier = Carrier(database, self.table, folder, server)
         self.compiled = CompiledTable(database)
         self.facts = Facts(database)
         self.graph = Graph(database, self.facts)
@@ -308,38 +309,90 @@ class Index:
             raise DataFolderError(
                 f"The workspace {name!r} holds {known}, not {root}.", "Give this tree another name with --workspace."
             )
-        try:
+        with _writable(folder):
             folder.mkdir(parents=True, exist_ok=True)
             # In one step, so that neither a crash nor a full disk leaves a workspace without its card.
             written = folder / f"{_CARD}.new"
             written.write_text(json.dumps({"root": str(root)}), encoding="utf-8")
             written.replace(folder / _CARD)
-        except OSError as error:
-            raise DataFolderError(
-                f"The folder {folder} cannot be written: {error.strerror}.", "Free some space or check its owner."
-            ) from None
-        database = Database.create_or_open(folder / "index.db", max_bytes)
-        return cls(database, folder, root, data.vector_server, owner=True)
+        index = cls(Database.create_or_open(folder / _TABLE, max_bytes), folder, root, data.vector_server, owner=True)
+        index.carrier.sweep()
+        return index
+
+    @staticmethod
+    def seed(data: DataFolder, name: str, sibling: str, stop: Callable[[], None]) -> bool:
+        """Begins a workspace that has no index with a copy of that of a sibling, a tree of the same files or nearly so.
+
+        Paths are relative, so the rows hold as they are; of the files only the digests are believed, so that the next
+        refresh reads each and keeps those whose bytes are equal, with all that was made of them. Tells whether it did.
+        Nobody can read it until it is unsealed: whoever may see this tree need not be allowed to see the other. The
+        caller owns the folder. Raises DataFolderError, or what ``stop`` raises; then nothing was begun.
+        """
+        folder, source = data.workspace_folder(name), data.workspace_folder(sibling) / _TABLE
+        if (folder / _TABLE).exists() or not source.exists():
+            return False
+        made = folder / f"{_TABLE}.new"
+        with _writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _unlink_table(made)
+        Database.copy(source, made, {**_UNREAD, **NOT_CARRIED, _SEALED: "1"}, stop)
+        with _writable(folder):
+            made.replace(folder / _TABLE)
+        return True
+
+    @staticmethod
+    def make_anew(data: DataFolder, name: str, kept: Collection[str]) -> None:
+        """Puts an empty index in place of one that is too old to be read, with these of its notes.
+
+        The caller owns the folder, and fills it. Raises DataFolderError.
+        """
+        folder = data.workspace_folder(name)
+        notes = Database.notes_of_any(folder / _TABLE)
+        made = folder / f"{_TABLE}.new"
+        with _writable(folder):
+            _unlink_table(made)
+        database = Database.create_or_open(made)
+        try:
+            SymbolTable(database).set_meta({key: notes[key] for key in kept if key in notes})
+        finally:
+            database.close()
+        with _writable(folder):
+            for end in ("-wal", "-shm"):  # a journal of the old one would be taken for the new one's
+                (folder / f"{_TABLE}{end}").unlink(missing_ok=True)
+            made.replace(folder / _TABLE)
+
+    @staticmethod
+    def notes_of_any(data: DataFolder, name: str) -> dict[str, str]:
+        """The notes of an index of whatever format; nothing where they cannot be read. The caller owns the folder."""
+        table = data.workspace_folder(name) / _TABLE
+        return Database.notes_of_any(table) if table.exists() else {}
 
     @classmethod
-    def for_adding(cls, data: DataFolder, name: str) -> "Index":
-        """Opens a workspace that exists, to write vectors, without making it the one last used.
+    def for_adding(cls, data: DataFolder, name: str, max_bytes: int | None = None) -> "Index":
+        """Opens a workspace that exists for writing, without making it the one last used.
 
         The caller owns the data folder. Raises DataFolderError.
         """
         folder = data.workspace_folder(name)
-        if not (folder / "index.db").exists():
+        if not (folder / _TABLE).exists():
             raise DataFolderError(f"There is no workspace {name!r}.", "Run `codehub index PATH` first.")
-        return cls(Database.create_or_open(folder / "index.db"), folder, Path(), data.vector_server, owner=True)
+        database = Database.create_or_open(folder / _TABLE, max_bytes)
+        index = cls(database, folder, data.root_of(name), data.vector_server, owner=True)
+        index.carrier.sweep()
+        return index
 
     @classmethod
     def for_reading(cls, data: DataFolder, name: str) -> "Index":
         """Opens beside whatever writes. Raises DataFolderError when there is no such workspace."""
         folder = data.workspace_folder(name)
-        if not (folder / "index.db").exists():
+        if not (folder / _TABLE).exists():
             raise DataFolderError(f"There is no workspace {name!r}.", "Run `codehub index PATH` first.")
-        root = next((workspace.root for workspace in data.workspaces() if workspace.name == name), Path())
-        return cls(Database.open_readonly(folder / "index.db"), folder, root, data.vector_server, owner=False)
+        database = Database.open_readonly(folder / _TABLE)
+        index = cls(database, folder, data.root_of(name), data.vector_server, owner=False)
+        if index.table.note(_SEALED):
+            index.close()
+            raise DataFolderError(f"The workspace {name!r} is not made yet.", "Run `codehub index PATH` to its end.")
+        return index
 
     def __enter__(self) -> Self:
         return self
@@ -348,10 +401,13 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        for vectors in self._chroma.values():
-            vectors.close()
-        self._chroma.clear()
+        self.carrier.close()
         self._database.close()
+
+    def unseal(self) -> None:
+        """Lets others read an index that was seeded, once it tells of nothing but its own tree."""
+        if self.table.note(_SEALED):
+            self.table.set_meta({_SEALED: ""})
 
     def stamp(self) -> Stamp:
         note = self.table.note
@@ -366,7 +422,7 @@ class Index:
     def state(self) -> tuple[object, ...]:
         """Equal for two readings in one process only while all that a search reads is equal, notes left aside."""
         embedders = tuple((name, self.table.vectors_version(name)) for name in self.table.embedders())
-        return (self._database.generation(), self.table.note(CHANGES), embedders)
+        return (self._database.generation(), self.table.note(CHANGES), embedders, self.walk.version())
 
     def shared(self, what: str, version: Hashable, make: Callable[[], _Shared]) -> _Shared:
         """What all readers of this index in this process keep of a version, made when it is first asked for.
@@ -422,176 +478,87 @@ class Index:
                 "Run `codehub repair --rebuild`: vectors of two kinds cannot be compared.",
             )
         if self._server:
-            found = None if within is not None else self._served(embedder, vector, limit)
+            found = None if within is not None else self.carrier.served(embedder, vector, limit)
             return self._exact_vectors(embedder).nearest(vector, limit, within) if found is None else found
         if not self._owner or within is not None:
             return self._exact_vectors(embedder).nearest(vector, limit, within)
         self.reconcile()
-        return self._of_chroma(embedder, vector, limit)
+        return self.carrier.nearest(embedder, vector, limit)
 
     def vector_notes(self) -> tuple[str, ...]:
         """What kept ``neighbours`` from asking the Chroma server that there should be; nothing where all is well."""
-        return (self._outage.note,) if self._server and self._outage.note else ()
-
-    def _served(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]] | None:
-        """As the server has it; None where it has not all of the vectors, or does not answer."""
-        if _Place.of(self._folder, self._server) is None or monotonic() < self._outage.until:
-            return None
-        version = (self.table.vectors_version(embedder), self._server)
-
-        def compared(_before: object) -> bool:
-            held = self._chroma_vectors(embedder, vector.shape[0]).count()
-            return not self.table.outbox_depth() and held == self.table.vector_count(embedder)
-
-        try:
-            complete = self._database.commons.of(f"completeness of {embedder}", version, compared)
-            found = self._of_chroma(embedder, vector, limit) if complete else None
-        except VectorServerError as error:
-            self._outage.until = monotonic() + OUTAGE_S
-            self._outage.note = f"{error.message} Vectors were compared without it."
-            return None
-        self._outage.note = ""
-        return found
-
-    def _of_chroma(self, embedder: str, vector: Vector, limit: int) -> list[tuple[ChunkId, float]]:
-        from indexer.vectors import ExactVectors  # noqa: PLC0415 - brings numpy, which symbol look-ups do without
-
-        found = self._chroma_vectors(embedder, vector.shape[0]).nearest(vector, limit * OVER_ASK)
-        candidates = [chunk for chunk, _ in found]
-        ids, matrix = self.table.vectors_of(embedder, candidates)
-        if not ids:
-            return []
-        return ExactVectors(ids, matrix).nearest(vector, limit)
+        return self.carrier.notes()
 
     def carry(self, limit: int) -> bool:
         """Carries some of what waits to Chroma, ``limit`` entries at most, or reconciles. Tells whether more waits."""
-        if self.table.outbox_depth() > limit:
-            self.drain(limit)
-            return True
-        self.reconcile()
-        return False
+        return self.carrier.carry(limit)
 
     def drain(self, limit: int | None = None) -> int:
         """Carries the outbox to Chroma. Returns how many entries it took; safe to repeat, safe to be killed."""
-        taken = 0
-        while (limit is None or taken < limit) and (entries := self.table.outbox(DRAIN_BATCH)):
-            for embedder in sorted({entry.embedder for entry in entries}):
-                self._apply(embedder, [entry for entry in entries if entry.embedder == embedder])
-            self.table.clear_outbox(entries[-1].seq)
-            taken += len(entries)
-        if taken:
-            self._renew_if_worn()
-        return taken
+        return self.carrier.drain(limit)
 
     def reconcile(self) -> None:
-        """Drains, and makes Chroma again where it holds another number of vectors, as after its folder was deleted.
+        """Drains, and makes Chroma again where it holds another number of vectors, as after its folder was deleted."""
+        self.carrier.reconcile()
 
-        Compares once for each opening: nobody else writes there.
+    def rebuild_vectors(self) -> int:
+        """Makes Chroma again from the table alone, for every embedder, beside the one that is there until it is
+        complete. Returns the number of vectors.
         """
-        self.drain()
-        for embedder, dimensions in self.table.embedders().items():
-            if embedder not in self._compared:
-                if self._chroma_vectors(embedder, dimensions).count() != self.table.vector_count(embedder):
-                    self.rebuild_vectors()
-                self._compared.add(embedder)
+        return self.carrier.rebuild()
 
     def forget_embedder(self, embedder: str) -> None:
         """Takes all vectors of an embedder out. Chroma keeps them, unseen, until it is made again."""
         gone = self.table.vector_count(embedder)
         self.table.forget_embedder(embedder)
-        self._count_deleted(gone)
+        self.carrier.count_deleted(gone)
 
     def lost_chroma(self) -> bool:
         """Whether there are vectors but no Chroma folder at all, or nothing of them with the server."""
-        if not self.table.embedders():
-            return False
-        if self._server:
-            return _Place.of(self._folder, self._server) is None
-        return not (self._folder / "chroma").exists()
+        return self.carrier.lost()
 
-    def _apply(self, embedder: str, entries: list[OutboxEntry]) -> None:
-        last = {entry.chunk: entry.operation for entry in entries}
-        ids, matrix = self.table.vectors_of(embedder, [chunk for chunk in last if last[chunk] == "upsert"])
-        # An entry without a vector any more was overtaken by a deletion; deleting what is not there is harmless.
-        gone = sorted(set(last) - set(ids))
-        chroma = self._chroma_vectors(embedder, self.table.embedders()[embedder])
-        if gone:
-            chroma.delete(gone)
-            self._count_deleted(len(gone))
-        if ids:
-            chroma.upsert(ids, matrix)
+    def waits_for_chroma(self) -> bool:
+        """Whether something is left to carry there."""
+        return self.carrier.waits()
 
-    def _renew_if_worn(self) -> None:
-        deleted = int(self.table.meta().get("deleted_from_chroma", "0"))
-        held = sum(vectors.count() for vectors in self._chroma.values())
-        if deleted > REBUILD_AFTER_DELETED * max(held, 1) and deleted > DRAIN_BATCH:
-            self.rebuild_vectors()
-
-    def _count_deleted(self, number: int) -> None:
-        before = int(self.table.meta().get("deleted_from_chroma", "0"))
-        self.table.set_meta({"deleted_from_chroma": str(before + number)})
+    def stray_graphs(self) -> int:
+        """How many folders Chroma has left behind that no embedder uses."""
+        return 0 if self._server else max(0, len(graphs(self._folder)) - max(1, len(self.table.embedders())))
 
     def drift(self, embedder: str) -> Drift:
         """Compares Chroma with the table, id by id. The caller owns the folder."""
-        in_table = self.table.vector_ids(embedder)
-        in_chroma = self._chroma_vectors(embedder, self.table.embedders()[embedder]).ids()
-        return Drift(embedder, len(in_table), len(in_chroma), len(in_table - in_chroma), len(in_chroma - in_table))
-
-    def rebuild_vectors(self) -> int:
-        """Makes Chroma again from the table alone, for every embedder. Returns the number of vectors."""
-        for vectors in self._chroma.values():
-            vectors.close()
-        self._chroma.clear()
-        from indexer.vectors import discard, discard_collections  # noqa: PLC0415 - as above
-
-        discard(self._folder / "chroma")
-        if self._server:
-            discard_collections(self._server, self._place().owner)
-        total = 0
-        for embedder, dimensions in self.table.embedders().items():
-            ids, matrix = self.table.vectors(embedder)
-            chroma = self._chroma_vectors(embedder, dimensions)
-            for start in range(0, len(ids), DRAIN_BATCH):
-                chroma.upsert(ids[start : start + DRAIN_BATCH], matrix[start : start + DRAIN_BATCH])
-            total += len(ids)
-        self.table.clear_outbox(up_to=self.table.last_outbox_entry())
-        self.table.set_meta({"deleted_from_chroma": "0"})
-        return total
+        return self.carrier.drift(embedder)
 
     def problems(self) -> list[str]:
         """What is wrong with the table itself; empty when all is well."""
         return self._database.integrity_problems()
 
-    def _chroma_vectors(self, embedder: str, dimensions: int) -> "ChromaVectors | ServedVectors":
-        from indexer.vectors import ChromaVectors, ServedVectors  # noqa: PLC0415 - brings numpy, as above
-
-        if embedder not in self._chroma:
-            if self._server:
-                self._chroma[embedder] = ServedVectors(self._server, self._place().owner, embedder, dimensions)
-            else:
-                (self._folder / _PLACE).unlink(missing_ok=True)
-                self._chroma[embedder] = ChromaVectors(self._folder / "chroma", embedder, dimensions)
-        return self._chroma[embedder]
-
-    def _place(self) -> "_Place":
-        """What the collections on the server are called by; a writer makes it up."""
-        place = _Place.of(self._folder, self._server)
-        if place is not None:
-            return place
-        place = _Place(self._server, token_hex(8))
-        written = self._folder / f"{_PLACE}.new"
-        written.write_text(json.dumps({"url": place.url, "owner": place.owner}), encoding="utf-8")
-        written.replace(self._folder / _PLACE)
-        # What lies in the folder would be old by the time that the server is left again.
-        shutil.rmtree(self._folder / "chroma", ignore_errors=True)
-        return place
-
-    def _exact_vectors(self, embedder: str) -> "ExactVectors":
+    def _exact_vectors(self, embedder: str) -> "Layers":
+        from indexer.layers import MOST_ABOVE, Layers  # noqa: PLC0415 - as above
         from indexer.vectors import ExactVectors  # noqa: PLC0415 - as above
 
-        def read(_before: ExactVectors | None) -> ExactVectors:
-            return ExactVectors(*self.table.vectors(embedder))
+        def read(before: Layers | None) -> Layers:
+            """Only what changed is read, where that is known and little."""
+            changed = None if before is None else self.table.vectors_changed(embedder, before.version)
+            if before is None or changed is None or before.above + len(changed) > MOST_ABOVE:
+                return Layers(version, ExactVectors(*self.table.vectors(embedder)))
+            return before.changed(version, changed, *self.table.vectors_of(embedder, changed))
 
         with self._database.moment():
             version = self.table.vectors_version(embedder)
             return self._database.commons.of(f"vectors of {embedder}", version, read)
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataFolderError(
+            f"The folder {folder} cannot be written: {error.strerror}.", "Free some space or check its owner."
+        ) from None
+
+
+def _unlink_table(table: Path) -> None:
+    for end in ("", "-wal", "-shm", "-journal"):
+        table.with_name(f"{table.name}{end}").unlink(missing_ok=True)

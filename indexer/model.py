@@ -270,12 +270,22 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """How far a tree has moved on since it was indexed, as far as can be seen cheaply. None for what is not known."""
+
+    commits: int | None
+    files: int | None  # changed since: those that wait to be read again, or those that were shown and are known to be
+    since_s: float | None  # since the oldest change that is known to wait; None where there is none
+
+
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """What state of the tree an index shows: the commit it was made at, and whether the work tree differed from it."""
 
     commit: str | None  # None outside a git work tree
     dirty: bool
     indexed_at: str  # ISO 8601, UTC
+    behind: Behind | None = None  # None where nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +309,11 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What one run of indexing did. ``skipped`` holds (path, reason) of the files that were left out on purpose."""
+    """What one run of indexing did. ``skipped`` holds (path, reason) of the files that were left out on purpose.
+
+    Numbers are of the whole index, but for ``changed``, ``removed`` and ``embedded``. Where only a part was looked at,
+    problems, secrets and what was skipped are those of the files that were.
+    """
 
     workspace: str
     files: int
@@ -319,6 +333,7 @@ class IndexReport:
     confirmation: Confirmation | None = None  # None where the compiler was not asked
     redacted: tuple[Problem, ...] = ()  # secrets in files that are not in the index; the message names the rule
     redacted_commits: int = 0  # secrets in messages of commits that are not in the index
+    whole: bool = True  # whether everything was looked at, asked for or not
 
 
 class Embedder(Protocol):

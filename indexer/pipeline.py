@@ -5,20 +5,19 @@ follow. Everything that is finished stays finished: a run that was cancelled or 
 Knows nothing of who asked for it.
 """
 
-import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
 
-from indexer import chunking, cpp, documents, history
-from indexer.cpp.macros import BUILTIN, MAX_BODY, MacroDefinition, Macros, definitions, from_flag, learn
+from indexer import history
+from indexer.cpp.macros import BUILTIN, MacroDefinition, Macros, from_flag, learn
 from indexer.cpp.macros import changed as changed_meanings
 from indexer.errors import (
     Cancelled,
@@ -28,59 +27,57 @@ from indexer.errors import (
     TreeError,
     VectorServerError,
 )
-from indexer.files import Candidate, FileRules, Scan, Skip, check_root, read, scan
+from indexer.files import Candidate, FileRules, Part, Scan, Skip, check_root, scan
 from indexer.history import HistorySource
 from indexer.index import Index
-from indexer.model import (
-    Chunk,
-    ChunkId,
-    Embedder,
-    IndexReport,
-    Language,
-    ParsedFile,
-    Problem,
-    SourceFile,
-    StageTime,
+from indexer.model import ChunkId, Embedder, IndexReport, Language, Problem, StageTime
+from indexer.parsing import (
+    STATIC,
+    EmbedderSource,
+    Outcome,
+    Parser,
+    Touched,
+    are_few,
+    embedded_text,
+    macros_of,
+    outcomes,
+    parse_file,
 )
-from indexer.processes import pool, side_by_side, submit
 from indexer.relinking import relink
-from indexer.rows import FileRows, packed, rows_of
+from indexer.rows import FileRows
 from indexer.secrets import redact
 from indexer.symbol_table.log import MOST_COMMITS
-from indexer.symbol_table.table import KnownFile
+from indexer.symbol_table.table import KnownFile, Totals
+
+__all__ = [
+    "EMBED_BATCH",
+    "FACTS_VERSION",
+    "EmbedderSource",
+    "Options",
+    "Part",
+    "Progress",
+    "embed",
+    "embedded_text",
+    "ignore_progress",
+    "never",
+    "parse_file",
+    "refresh",
+]
 
 # Raise it whenever parsing, chunking or splitting into words gives other facts for the same text: every file is then
 # read again. 1: first form. 2: types, operands, links and masked macros.
 FACTS_VERSION = 2
 
-TASK_BYTES = 128 << 10  # of source a parsing task: large enough to hide the hand-over, small enough to share evenly
-INLINE_BYTES = 192 << 10  # below this starting processes (0.3 s) costs more than parsing here
 WRITE_FILES = 64  # a transaction: what a crash can cost, against the price of a commit
 EMBED_BATCH = 64  # texts between two looks at the cancel button
 # A file changed this shortly before it was read may have changed again without a new time stamp. 0.01 s (a tick of the
 # kernel's clock) to 2 s (FAT's).
 RACY_NS = 2_000_000_000
 
-STATIC = "static"  # how the name of an embedder begins that looks its words up instead of reading sentences
+LIKELY_CHANGED = 20  # files of a part that git is asked of first; 1 to 1,000
 COMMAND_LINE = "-D"  # stands for a path where the macros of the compiler's command line are kept
 
 Progress = Callable[[str, int, int], None]  # stage, done, total
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderSource:
-    """An embedder that is loaded only when there is something to embed. ``name`` is what the loaded one will say.
-
-    One whose name begins with "static" embeds thousands of texts a second: the parsing processes do it as they go, so
-    what loads it must be such as can be handed to a process.
-    """
-
-    name: str
-    load: Callable[[], Embedder]
-
-    @property
-    def instant(self) -> bool:
-        return self.name.startswith(STATIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +88,10 @@ class Options:
     history: HistorySource | None = None  # None means the tree's own, up to the commit that it is at
     commits: int = MOST_COMMITS  # of the history that are kept, the newest; 0 keeps none
     carry: bool = True  # to Chroma what waits for it; if not, the caller sees to it later
+    part: Part | None = None  # where to look; None means everywhere. It must name all that changed since the last run
+    graph: bool = True  # whether it is made too; if not, the one before is walked until ``index.walk.keep()``
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     clock: Callable[[], float] = perf_counter  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class _Touched:
-    """A file with a new time stamp and the old bytes."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-
-_Outcome = FileRows | _Touched | Skip | Problem
-_Task = tuple[tuple[Candidate, str], ...]  # candidates, each with the digest that the table knows or ""
 
 
 def ignore_progress(_stage: str, _done: int, _total: int) -> None:
@@ -126,6 +112,10 @@ def refresh(
 ) -> IndexReport:
     """Makes the index equal to one made afresh from the tree as it is now.
 
+    With ``options.part`` only what is named there is looked at, and the effect is the same where that is all that
+    changed. Where it cannot be enough, as after ignore rules or the parser changed, everything is looked at instead;
+    the report says which it was.
+
     Vectors of other embedders stay beside the new ones, never compared with them; those of another static one go as
     soon as the new ones are all there. The caller owns the data folder. Raises TreeError, DataFolderError, and
     Cancelled after keeping what was finished. An embedder that fails leaves a note.
@@ -142,6 +132,7 @@ class _Run:
         self._options = options
         self._progress = progress
         self._cancelled = cancelled
+        self._part: Part | None = None
         self._problems: list[Problem] = []
         self._skipped: list[tuple[str, str]] = []
         self._stages: list[StageTime] = []
@@ -150,75 +141,160 @@ class _Run:
         self._embedded = 0
 
     def refresh(self, sources: Sequence[EmbedderSource]) -> IndexReport:
+        root = check_root(self._index.root)
+        part = self._options.part
+        likely = sorted(part.paths)[:LIKELY_CHANGED] if part else ()
+        with ThreadPoolExecutor(1) as beside:  # git looks at every file of the tree, which nothing here waits for
+            return self._refresh(root, beside.submit(history.head, root, likely), sources)
+
+    def _refresh(
+        self, root: Path, head: "Future[tuple[str | None, bool]]", sources: Sequence[EmbedderSource]
+    ) -> IndexReport:
         table, clock = self._index.table, self._options.clock
         started = clock()
-        root = check_root(self._index.root)
         self._progress("scan", 0, 0)
         trusted_ns = int(self._options.now().timestamp() * 1e9) - RACY_NS
-        found = scan(root, self._options.rules)
+        self._part = self._fitting_part()
+        names = [source.name for source in sources]
+        before = self._noted_totals(names) if self._part else None
+        found, known = self._look(root)
+        trusted_before_ns = int(table.note("trusted_ns") or 0)
+        todo = _todo(found, known, trusted_before_ns)
+        gone = _gone(found, known)
+        if todo or gone:
+            table.begin()
+        macros, relearnt = self._learn_macros(root, todo, gone)
+        if relearnt:  # files that hold a macro of another meaning are no longer trusted
+            if self._part:
+                self._part = self._part.also(table.untrusted())
+                found, known = self._look(root)
+            else:
+                known = table.known_files()
+            todo, gone = _todo(found, known, trusted_before_ns), _gone(found, known)
+        self._skipped += found.skipped
+        self._problems += found.problems
+        self._lap("scan", started)
+
+        started = clock()
+        concerned = [*gone, *(candidate.path for candidate in todo)]
+        own_before = table.totals(names, concerned) if before else None
+        if gone:
+            table.remove(gone)
+        removed = len(gone)
+        if todo:
+            instant = next((source for source in sources if source.instant), None)
+            removed += self._parse_and_write(Parser(root, self._options.rules, macros, instant), todo, known)
+        of = concerned if before else None
+        if self._part:  # what git says takes longer than a file does
+            self._lap("parse and write", started)
+            self._embed_or_note([source for source in sources if source.instant], of)
+            self._link()
+        commit, moved = self._note_state(head, trusted_ns)
+        if not self._part:
+            self._lap("parse and write", started)
+            self._embed_or_note([source for source in sources if source.instant], of)
+            self._link()
+        moved = moved or bool(removed) or any(path not in known for path in concerned)
+        if moved or not self._part or self._options.history:
+            self._read_history(root, commit)
+        self._embed_or_note([source for source in sources if not source.instant], of)
+        if self._options.carry:
+            self._drain()
+        totals = before.changed(own_before, table.totals(names, concerned)) if before and own_before else None
+        return self._report(totals or table.totals(names), removed, concerned)
+
+    def _note_state(self, head: "Future[tuple[str | None, bool]]", trusted_ns: int) -> tuple[str | None, bool]:
+        """Notes what the tree was when it was looked at. Returns its commit, and whether that is another."""
+        table = self._index.table
+        commit, dirty = head.result()
+        moved = table.note("commit") != (commit or "")
+        noted = {
+            "commit": commit or "",
+            "dirty": str(int(dirty)),
+            "indexed_at": self._options.now().isoformat(timespec="seconds"),
+        }
+        table.set_meta(noted if self._part else {**noted, "trusted_ns": str(trusted_ns), "looked": self._ways()})
+        return commit, moved
+
+    def _report(self, totals: Totals, removed: int, concerned: Sequence[str]) -> IndexReport:
+        """Notes what the next run of a part counts from, and that this one was finished."""
+        table = self._index.table
+        noted = {"begun": "", "totals": json.dumps([self._counted_at(), asdict(totals)])}
+        if any(table.note(key) != value for key, value in noted.items()):
+            table.set_meta(noted)
+        paths = concerned if self._part else None
+        return IndexReport(
+            workspace=self._index.workspace,
+            files=totals.files,
+            changed=self._changed,
+            unchanged=totals.files - self._changed,
+            removed=removed,
+            lines=totals.lines,
+            symbols=totals.symbols,
+            references=totals.references,
+            chunks=totals.chunks,
+            embedded=self._embedded,
+            waiting_for_vectors=max(totals.waiting.values(), default=totals.chunks),
+            problems=(*self._problems, *table.problems(paths)),
+            skipped=tuple(sorted(self._skipped)),
+            stages=tuple(self._stages),
+            notes=tuple(self._notes),
+            redacted=tuple(table.redactions(paths)),
+            redacted_commits=0 if self._part else self._index.log.redactions(),
+            whole=self._part is None,
+        )
+
+    def _fitting_part(self) -> Part | None:
+        """The part that is to be looked at; None where no less than everything will do."""
+        table, part = self._index.table, self._options.part
+        facts = f"{FACTS_VERSION} {self._options.rules.facts}"
+        if table.note("facts") != facts:
+            table.distrust_files({"facts": facts, "macros": "", "begun": "1"})  # what was learnt too
+        if part is None or part.everything or table.note("looked") != self._ways():
+            return None
+        # A run that was stopped has left files that no part names.
+        return None if table.note("begun") else part
+
+    def _ways(self) -> str:
+        """What decides, beside the tree, which files are indexed and how much of the history."""
+        return repr((self._options.rules, self._options.commits))
+
+    def _look(self, root: Path) -> tuple[Scan, dict[str, KnownFile]]:
+        """What is there, and what is known of the same places."""
+        table = self._index.table
+        found = scan(root, self._options.rules, self._part)
+        if self._part:
+            known = table.known_within(self._part.places)
+            unreadable = any(not problem.path for problem in found.problems)
+            if not unreadable and (found.candidates or not known or len(known) < table.file_count()):
+                return found, known
+            self._part = None  # nothing would be left, which is an error of the tree's and no reason to forget it
+            return self._look(root)
         if not found.candidates:
             raise TreeError(
                 f"{root} holds no C++, CMake, Markdown, reST or text file to index.",
                 "Check the path and its ignore rules; `codehub doctor PATH` says why files are left out.",
             )
-        self._skipped += found.skipped
-        self._problems += found.problems
-        facts = f"{FACTS_VERSION} {self._options.rules.facts}"
-        if table.meta().get("facts") != facts:
-            table.distrust_files({"facts": facts, "macros": ""})  # what was learnt too
-        known = table.known_files()
-        trusted_before_ns = int(table.meta().get("trusted_ns", "0"))
-        gone = sorted(set(known) - {candidate.path for candidate in found.candidates})
-        macros = self._learn_macros(root, _todo(found, known, trusted_before_ns), gone)
-        known = table.known_files()  # those that hold a macro of another meaning are no longer trusted
-        todo = _todo(found, known, trusted_before_ns)
-        commit, dirty = history.head(root)
-        self._lap("scan", started)
+        return found, table.known_files()
 
-        started = clock()
-        if gone:
-            table.remove(gone)
-        removed = len(gone)
-        if todo:
-            removed += self._parse_and_write(_Parser(root, self._options.rules, macros, _instant(sources)), todo, known)
-        table.set_meta(
-            {
-                "commit": commit or "",
-                "dirty": str(int(dirty)),
-                "indexed_at": self._options.now().isoformat(timespec="seconds"),
-                "trusted_ns": str(trusted_ns),
-            }
-        )
-        self._lap("parse and write", started)
-        self._embed_or_note([source for source in sources if source.instant])
-        self._link()
-        self._read_history(root, commit)
-        self._embed_or_note([source for source in sources if not source.instant])
-        if self._options.carry:
-            self._drain()
-        counts = table.counts()
-        return IndexReport(
-            workspace=self._index.workspace,
-            files=counts.files,
-            changed=self._changed,
-            unchanged=counts.files - self._changed,
-            removed=removed,
-            lines=counts.lines,
-            symbols=counts.symbols,
-            references=counts.references,
-            chunks=counts.chunks,
-            embedded=self._embedded,
-            waiting_for_vectors=max((table.waiting(source.name) for source in sources), default=counts.chunks),
-            problems=(*self._problems, *table.problems()),
-            skipped=tuple(sorted(self._skipped)),
-            stages=tuple(self._stages),
-            notes=tuple(self._notes),
-            redacted=tuple(table.redactions()),
-            redacted_commits=self._index.log.redactions(),
-        )
+    def _counted_at(self) -> list[object]:
+        """Equal while no file, chunk or vector of the table changed."""
+        table = self._index.table
+        return [self._index.generation(), *([name, table.vectors_version(name)] for name in table.embedders())]
 
-    def _learn_macros(self, root: Path, todo: Sequence[Candidate], gone: Sequence[str]) -> Macros:
-        """What the macros of the tree mean, as it is now. Files that this concerns are no longer trusted afterwards."""
+    def _noted_totals(self, embedders: Sequence[str]) -> Totals | None:
+        """Those at the end of the run before; None where something else has written since, or where chunks wait for a
+        vector, so that other files may change than those that are read.
+        """
+        noted = self._index.table.note("totals")
+        at, totals = json.loads(noted) if noted else (None, {})
+        settled = at == self._counted_at() and not any(totals["waiting"].get(name, 1) for name in embedders)
+        return Totals(**totals) if settled else None
+
+    def _learn_macros(self, root: Path, todo: Sequence[Candidate], gone: Sequence[str]) -> tuple[Macros, bool]:
+        """What the macros of the tree mean, as it is now, and whether that is news, so that files that this concerns
+        are no longer trusted.
+        """
         table = self._index.macros
         flags = self._options.defines
         if self._options.rules.secrets_redact:
@@ -228,36 +304,32 @@ class _Run:
         now[COMMAND_LINE] = tuple(sorted(set(given), key=repr))
         for candidate in todo:
             if candidate.language is Language.CPP:
-                now[candidate.path] = _definitions(root, candidate, self._options.rules)
-        before = table.definitions()
-        changed = {path: macros for path, macros in now.items() if macros != before.get(path, ())}
+                now[candidate.path] = macros_of(root, candidate, self._options.rules)
         noted = table.knowledge()
+        before = table.definitions(now if noted else None)
+        changed = {path: macros for path, macros in now.items() if macros != before.get(path, ())}
         if noted and not changed:
-            return Macros.loads(noted)
-        everything = chain.from_iterable({**before, **now}.values())
+            return _loaded_macros(noted), False
+        everything = chain.from_iterable({**(table.definitions() if noted else before), **now}.values())
         learnt = learn(MacroDefinition(*macro) for macro in everything)
-        known_before = Macros.loads(noted) if noted else BUILTIN
-        table.replace(changed, learnt.dumps(), changed_meanings(known_before, learnt))
-        return learnt
+        known_before = _loaded_macros(noted) if noted else BUILTIN
+        news = changed_meanings(known_before, learnt)
+        table.replace(changed, learnt.dumps(), news)
+        return learnt, bool(news)
 
-    def _parse_and_write(self, parser: "_Parser", todo: Sequence[Candidate], known: dict[str, KnownFile]) -> int:
+    def _parse_and_write(self, parser: Parser, todo: Sequence[Candidate], known: dict[str, KnownFile]) -> int:
         """Writes what changed. Returns how many files turned out to be no longer indexable."""
-        tasks = _tasks(todo, known)
-        small = sum(candidate.size for candidate in todo) <= INLINE_BYTES
-        outcomes: Generator[_Outcome, None, None] = (
-            (outcome for task in tasks for outcome in parser.parse(task))
-            if small
-            else _parse_elsewhere(parser, tasks, self._options.workers)
-        )
-        filling = nullcontext() if small or known else self._index.table.filling()
-        with filling, closing(outcomes):  # its processes end here, and not when the garbage is collected
-            lost = self._write(outcomes, len(todo))
-        had = [path for path in lost if path in self._index.table.known_files()] if lost else []
+        digests = {path: file.digest for path, file in known.items()}
+        found = outcomes(parser, todo, digests, self._options.workers)
+        filling = nullcontext() if self._part or known or are_few(todo) else self._index.table.filling()
+        with filling, closing(found):  # its processes end here, and not when the garbage is collected
+            lost = self._write(found, len(todo))
+        had = sorted(self._index.table.files_known(lost))
         if had:
             self._index.table.remove(had)
         return len(had)
 
-    def _write(self, outcomes: Iterable[_Outcome], total: int) -> list[str]:
+    def _write(self, outcomes: Iterable[Outcome], total: int) -> list[str]:
         """Writes outcomes batch by batch as they come. Returns the paths that cannot be indexed any more."""
         table = self._index.table
         batch: list[FileRows] = []
@@ -267,7 +339,7 @@ class _Run:
             match outcome:
                 case FileRows():
                     batch.append(outcome)
-                case _Touched(path, size, mtime_ns):
+                case Touched(path, size, mtime_ns):
                     touched.append((path, size, mtime_ns))
                 case Skip(path, reason):
                     self._skipped.append((path, reason))
@@ -299,7 +371,7 @@ class _Run:
         if linked:
             self._lap("link", started)
         started = self._options.clock()
-        if self._index.walk.keep():
+        if self._options.graph and self._index.walk.keep():
             self._lap("graph", started)
 
     def _read_history(self, root: Path, commit: str | None) -> None:
@@ -320,20 +392,23 @@ class _Run:
         if report.read:
             self._lap("history", started)
 
-    def _embed_or_note(self, sources: Sequence[EmbedderSource]) -> None:
-        """Text and symbols are there already, so a model that does not answer is worth a note, not a failure."""
+    def _embed_or_note(self, sources: Sequence[EmbedderSource], paths: Sequence[str] | None) -> None:
+        """Text and symbols are there already, so a model that does not answer is worth a note, not a failure.
+
+        ``paths`` are the files of which chunks may wait; None where all may.
+        """
         for source in sources:
             try:
-                self._embed(source)
+                self._embed(source, paths)
             except EmbedderError as error:
                 self._notes.append(f"No vectors for now: {error.message} {error.hint}")
             else:
                 if source.instant:
                     self._forget_others(source.name)
 
-    def _embed(self, source: EmbedderSource) -> None:
+    def _embed(self, source: EmbedderSource, paths: Sequence[str] | None) -> None:
         table = self._index.table
-        waiting = table.waiting_chunks(source.name)
+        waiting = table.waiting_chunks(source.name, paths)
         if not waiting:
             return
         started = self._options.clock()
@@ -353,7 +428,7 @@ class _Run:
                 self._index.forget_embedder(other)
 
     def _drain(self) -> None:
-        if not self._index.table.outbox_depth() and not self._index.lost_chroma():
+        if not self._index.waits_for_chroma():
             return
         started = self._options.clock()
         self._progress("vectors", 0, 0)
@@ -377,26 +452,8 @@ class _Run:
         self._stages.append(StageTime(stage, round(self._options.clock() - started, 3)))
 
 
-def parse_file(source: SourceFile, macros: Macros = BUILTIN) -> tuple[ParsedFile, tuple[Chunk, ...]]:
-    """A file's facts and chunks, whatever its language. Never raises on its text."""
-    parsed = cpp.parse(source, macros) if source.language is Language.CPP else documents.parse_document(source)
-    return parsed, chunking.chunk(source, parsed)
-
-
-def _definitions(root: Path, candidate: Candidate, rules: FileRules) -> tuple[MacroDefinition, ...]:
-    """The macros of a file, without secrets. Few bodies hold any, so the whole text is looked through only then."""
-    source = read(root, candidate, replace(rules, secrets_redact=False))
-    if not isinstance(source, SourceFile):
-        return ()
-    found = definitions(source.text.encode("utf-8", "surrogatepass"))
-    if not rules.redacts(candidate.path):
-        return found
-    bodies = "\n".join(f"{macro.name} {macro.body}" for macro in found)
-    if not redact(bodies)[1] and all(
-        len(macro.body) < MAX_BODY // 4 for macro in found
-    ):  # a cut one may end in half a key
-        return found
-    return definitions(redact(source.text)[0].encode("utf-8", "surrogatepass"))
+def _gone(found: Scan, known: Mapping[str, KnownFile]) -> list[str]:
+    return sorted(known.keys() - {candidate.path for candidate in found.candidates})
 
 
 def _todo(found: Scan, known: dict[str, KnownFile], trusted_ns: int) -> list[Candidate]:
@@ -413,127 +470,14 @@ def _todo(found: Scan, known: dict[str, KnownFile], trusted_ns: int) -> list[Can
     return todo
 
 
+@lru_cache(maxsize=2)
+def _loaded_macros(noted: str) -> Macros:
+    """Those of a large tree take a tenth of a second to read, and seldom change."""
+    return Macros.loads(noted)
+
+
 def embed(index: Index, embedder: Embedder, ids: Sequence[ChunkId]) -> int:
     """Stores the vectors of chunks. Returns how many; of a chunk that is gone there is none. Raises EmbedderError."""
     chunks = index.table.chunks(ids)
     vectors = embedder.embed_documents([embedded_text(chunk) for chunk in chunks])
     return index.table.store_vectors(embedder.name, [chunk.id for chunk in chunks], vectors)
-
-
-def embedded_text(chunk: Chunk) -> str:
-    """What is embedded of a chunk: its qualified name, or its path where it has none, and its text.
-
-    Path and signature are left out of the name's way: the signature stands in the text anyway, and with both an encoder
-    of so few word pieces reads hardly any code (mean reciprocal rank on leveldb 0.26 with the whole title, 0.32
-    so). Vectors of differently made texts must not be compared: whoever changes this changes the embedders' names.
-    """
-    path, *rest = chunk.title.split(" | ")
-    return f"{rest[0] if rest else path}\n{chunk.text}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Parser:
-    """All that parsing needs beside the files: handed once to each process."""
-
-    root: Path
-    rules: FileRules
-    macros: Macros
-    instant: EmbedderSource | None = None
-
-    def parse(self, task: _Task) -> list[_Outcome]:
-        outcomes: list[_Outcome] = []
-        for candidate, digest in task:
-            source = read(self.root, candidate, self.rules)
-            if not isinstance(source, SourceFile):
-                outcomes.append(source)
-            elif source.digest == digest:
-                outcomes.append(_Touched(source.path, source.size, source.mtime_ns))
-            else:
-                parsed, chunks = parse_file(source, self.macros)
-                outcomes.append(self._with_vectors(rows_of(source, parsed, chunks), chunks))
-        return outcomes
-
-    def _with_vectors(self, rows: FileRows, chunks: Sequence[Chunk]) -> FileRows:
-        """An embedder that fails here is tried again when all is written, which then says why."""
-        if self.instant is None or not chunks:
-            return rows
-        try:
-            embedder = _loaded(self.instant)
-            vectors = embedder.embed_documents([embedded_text(chunk) for chunk in chunks])
-        except EmbedderError:
-            return rows
-        return replace(rows, embedder=embedder.name, vectors=tuple(packed(vectors)))
-
-
-@lru_cache(maxsize=1)
-def _loaded(source: EmbedderSource) -> Embedder:
-    """Once for each process: the model weighs more than a task."""
-    return source.load()
-
-
-def _instant(sources: Sequence[EmbedderSource]) -> EmbedderSource | None:
-    return next((source for source in sources if source.instant), None)
-
-
-def _tasks(todo: Sequence[Candidate], known: dict[str, KnownFile]) -> list[_Task]:
-    tasks: list[_Task] = []
-    current: list[tuple[Candidate, str]] = []
-    size = 0
-    for candidate in todo:
-        before = known.get(candidate.path)
-        current.append((candidate, before.digest if before else ""))
-        size += candidate.size
-        if size >= TASK_BYTES:
-            tasks.append(tuple(current))
-            current, size = [], 0
-    return [*tasks, tuple(current)] if current else tasks
-
-
-def _parse_elsewhere(parser: _Parser, tasks: Sequence[_Task], workers: int) -> Generator[_Outcome, None, None]:
-    """Parses in spawned processes. A parser that kills its process costs one file: what was under way with it is tried
-    again file by file, and the rest goes on as before.
-    """
-    left = list(reversed(tasks))
-    while left:
-        for task in (yield from _parse_side_by_side(parser, left, workers)):
-            yield from _parse_one_by_one(parser, task)
-
-
-def _parse_side_by_side(parser: _Parser, left: list[_Task], workers: int) -> Generator[_Outcome, None, list[_Task]]:
-    """Returns the tasks that were under way when a process died."""
-    workers = max(1, min(workers or os.cpu_count() or 1, len(left)))
-    with pool(workers, _begin, parser) as processes:
-        return (yield from side_by_side(processes, _submit, left, workers))
-
-
-def _parse_one_by_one(parser: _Parser, task: _Task) -> Iterator[_Outcome]:
-    left = list(reversed(task))
-    while left:
-        with pool(1, _begin, parser) as processes:
-            alive = True
-            while left and alive:
-                entry = left.pop()
-                try:
-                    outcomes = _submit(processes, (entry,)).result()
-                except BrokenProcessPool:
-                    outcomes = [Problem(entry[0].path, 0, "the parser crashed on it; the file is left out")]
-                    alive = False
-                yield from outcomes
-
-
-_parser_of_this_process: _Parser | None = None
-
-
-def _begin(parser: _Parser) -> None:
-    """The macros of a large tree weigh more than a task, so each process gets them once."""
-    global _parser_of_this_process  # noqa: PLW0603 - the one place that a process of a pool can keep something
-    _parser_of_this_process = parser
-
-
-def _parse_here(task: _Task) -> list[_Outcome]:
-    assert _parser_of_this_process is not None
-    return _parser_of_this_process.parse(task)
-
-
-def _submit(processes: ProcessPoolExecutor, task: _Task) -> Future[list[_Outcome]]:
-    return submit(processes, _parse_here, task)

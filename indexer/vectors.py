@@ -9,6 +9,7 @@ others: no proxy, redirect or telemetry may carry vectors to any other host than
 """
 
 import ctypes
+import errno
 import json
 import re
 import shutil
@@ -27,7 +28,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import numpy.typing as npt
 
-from indexer.errors import DataFolderError, VectorServerError
+from indexer.errors import DataFolderError, FolderFullError, VectorServerError
 from indexer.model import ChunkId, Matrix
 
 Vector = npt.NDArray[np.float32]
@@ -61,6 +62,8 @@ _SENT_AT_ONCE = 500  # vectors, of its own limit of some 5,000: 1 MB
 _READ_AT_ONCE = 5_000  # ids, or collections
 _MOST_ANSWERED = 64 << 20
 
+# Bytes of a disk; where less is free, that is why something fails. 64 KiB to 4 MiB.
+_LITTLE_BYTES = 1 << 20
 _PERTURB = -6  # M_PERTURB of mallopt(3)
 _REPAIR = "codehub repair"
 _IS_IT_ONE = "Start the server, or name another one with the setting vectors; search works meanwhile."
@@ -167,6 +170,11 @@ class ChromaVectors:
         try:
             yield
         except self._failures as error:
+            if _is_full(self._folder, error):
+                raise FolderFullError(
+                    f"The disk is used up while the vectors in {self._folder} are {doing}.",
+                    f"Free some space, then run `{_REPAIR}`: nothing but Chroma's copy of them is incomplete.",
+                ) from error
             raise DataFolderError(
                 f"The vectors in {self._folder} cannot be {doing}: {_first_line(error)}", _REPAIR
             ) from error
@@ -509,9 +517,24 @@ def _open(folder: Path) -> Any:
             SharedSystemClient._identifier_to_system.pop(str(folder), None)  # noqa: SLF001 - same
         # AttributeError: Chroma 1.5 hides a failure to open behind one of its own when it cleans up. ValueError:
         # another part of this process has the folder open with other settings.
+        if _is_full(folder, error.__context__ or error):
+            raise FolderFullError(
+                f"The disk is used up while the vectors in {folder} are opened.",
+                f"Free some space, then run `{_REPAIR}`: nothing but Chroma's copy of them is incomplete.",
+            ) from error
         raise DataFolderError(
             f"The vectors in {folder} cannot be opened: {_first_line(error.__context__ or error)}", _REPAIR
         ) from error
+
+
+def _is_full(folder: Path, error: BaseException) -> bool:
+    """Whether an error is one of a disk that is used up; Chroma does not always say so."""
+    if "disk is full" in str(error) or getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT}:
+        return True
+    try:
+        return shutil.disk_usage(folder).free < _LITTLE_BYTES
+    except OSError:
+        return False
 
 
 def _clear_fresh_memory() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from indexer.index import DataFolder, Index
 from indexer.model import Matrix
 from indexer.pipeline import EmbedderSource, ignore_progress, never
 from indexer.static_embedding import STATIC_NAME
-from tests.support.command import run
+from tests.support.command import LIMIT_S, run, run_here
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.trees import COUNTER, contents, write_tree
 
@@ -193,11 +194,12 @@ def test_the_command_ends_before_its_vectors_are_in_chroma_and_the_process_that_
 ) -> None:
     root, data = write_tree(tmp_path / "tree", dict(COUNTER)), tmp_path / "data"
     assert run(["index", root], data, {"CODEHUB_INDEX_BACKGROUND": "1"}).code == 0
-    for _ in range(200):  # each look takes some tenths of a second
-        status = run(["status", "--json"], data).json()
+    end, pause = time.monotonic() + LIMIT_S, Event()
+    while True:
+        status = run_here(["status", "--json"], data).json()
         if not status["workspaces"][0]["waiting_for_chroma"] and status["background"] is None:
             break
-    else:
-        pytest.fail((data / "background.log").read_text(encoding="utf-8"))
-    assert run(["repair", "--json"], data).json()["repairs"][0]["done"] == "nothing to mend"
+        assert time.monotonic() < end, (data / "background.log").read_text(encoding="utf-8")
+        pause.wait(0.1)
+    assert run_here(["repair", "--json"], data).json()["repairs"][0]["done"] == "nothing to mend"
     assert (data / "background.log").read_text(encoding="utf-8") == ""

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -30,7 +32,8 @@ from indexer.errors import Cancelled
 from indexer.index import DataFolder, Index
 from indexer.pipeline import EmbedderSource, Options, refresh
 from indexer.static_embedding import STATIC_NAME, StaticEmbedder
-from tests.support.command import run
+from tests.support.command import run_here
+from tests.support.formats import to_format_3
 from tests.support.trees import COUNTER, contents, index_of, write_tree
 
 SOURCE = EmbedderSource(STATIC_NAME, StaticEmbedder)
@@ -160,6 +163,54 @@ def test_a_backup_that_is_made_while_an_index_is_written_holds_one_moment_of_it(
             assert ("one.h" in known) == ("two.h" in known)
             if "one.h" in known:
                 assert known["one.h"].digest == known["two.h"].digest
+
+
+# Writes two notes in one transaction, again and again, and says so once it has begun.
+_WRITING = """
+import sys
+from itertools import count
+from pathlib import Path
+from indexer.index import DataFolder, Index
+
+data = DataFolder(Path(sys.argv[1]))
+with data.owned(), Index.for_adding(data, "w") as index:
+    for number in count():
+        index.table.set_meta({"one": str(number), "other": str(number), "much": "x" * 20_000})
+        if number == 3:
+            print("begun", flush=True)
+"""
+
+
+def test_a_backup_beside_a_writer_in_another_process_is_of_one_moment(tmp_path: Path) -> None:
+    index_of(write_tree(tmp_path / "tree", dict(COUNTER)), tmp_path / "data")
+    command = [sys.executable, "-c", _WRITING, str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent) as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"begun\n"
+            made = backup(Settings(tmp_path / "data"), tmp_path / "kept", quiet, never)
+            assert writer.poll() is None, "it is still writing"
+        finally:
+            writer.kill()
+    assert made.notes == ()
+    restore(made.path, tmp_path / "again", quiet, never)
+    with Index.for_reading(DataFolder(tmp_path / "again"), "w") as index:
+        assert index.problems() == []
+        assert index.table.note("one") == index.table.note("other")
+        assert int(index.table.note("one") or 0) >= 3
+
+
+def test_indexes_of_an_older_format_are_brought_up_while_they_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_of(write_tree(tmp_path / "tree", dict(COUNTER)), tmp_path / "data")
+    to_format_3(tmp_path / "data" / "workspaces" / "w" / "index.db")
+    with monkeypatch.context() as before:
+        before.setattr(backups, "INDEX_FORMAT", 3)  # as the program before this one wrote it
+        made = backup(Settings(tmp_path / "data"), tmp_path / "kept", quiet, never)
+    assert restore(made.path, tmp_path / "again", quiet, never).notes == ()
+    with Index.for_reading(DataFolder(tmp_path / "again"), "w") as index:
+        assert index.table.counts().files == len(COUNTER)
 
 
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path, kept: tuple[Settings, Archive]) -> None:
@@ -360,14 +411,14 @@ def test_an_archive_that_would_unpack_to_more_than_it_says_is_refused(tmp_path: 
 
 def test_the_commands_keep_a_folder_and_give_it_back(tmp_path: Path, kept: tuple[Settings, Archive]) -> None:
     made, _ = kept
-    saved = run(["backup", tmp_path / "b", "--keep", "1", "--json"], made.data)
+    saved = run_here(["backup", tmp_path / "b", "--keep", "1", "--json"], made.data)
     assert saved.code == 0
     told = saved.json()
     assert [workspace["name"] for workspace in told["workspaces"]] == ["w"]
-    back = run(["restore", told["path"]], tmp_path / "new")
+    back = run_here(["restore", told["path"]], tmp_path / "new")
     assert back.code == 0
     assert "w (4 files)" in back.out
-    again = run(["restore", told["path"]], tmp_path / "new")
+    again = run_here(["restore", told["path"]], tmp_path / "new")
     assert again.code == 2
     assert "there already" in again.err
 

@@ -84,7 +84,8 @@ def held(settings: Settings, name: str = "tree") -> dict[str, object]:
 LOOKED_AT = [
     *("system", "python", "sqlite", "git", "libclang", "graphics card", "driver", "memory", "inotify", "sandbox"),
     *("clock", "data folder", "file system", "permissions", "writer", "background", "leftovers", "backup"),
-    *("embeddings", "language model", "connection", "workspace tree", "git hooks", "server", "firewall", "settings"),
+    *("embeddings", "language model", "connection", "workspace tree", "following", "git hooks"),
+    *("server", "firewall", "settings"),
 ]
 
 
@@ -216,7 +217,7 @@ def test_drift_between_the_stores_is_counted_and_mended(settings: Settings) -> N
     data = DataFolder(settings.data)
     with data.owned(), Index.for_writing(data, "tree", settings.data.parent / "tree") as index:
         ids, _ = index.table.vectors(MINILM_NAME)
-        index._chroma_vectors(MINILM_NAME, 16).delete(ids[:2])
+        index.carrier.chroma(MINILM_NAME, 16).delete(ids[:2])
     ((_, done),) = repaired(settings)
     assert done == f"Chroma was made again from the table: {len(ids)} vectors (2 missing and 0 orphaned)"
     assert repaired(settings) == [("tree", "nothing to mend")]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hub.indexing import name_for
-from indexer import index as index_module
+from indexer import carrying
 from indexer.errors import DataFolderError, EmbedderError, FolderBusyError
 from indexer.index import DataFolder, Index, Workspace
 from indexer.model import ChunkId
@@ -249,7 +249,7 @@ def test_a_refresh_after_chroma_was_deleted_fills_all_of_it(base: Path) -> None:
 
 
 def test_a_worn_chroma_is_made_again(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "DRAIN_BATCH", 4)
+    monkeypatch.setattr(carrying, "DRAIN_BATCH", 4)
     chunks = [ChunkId(f"{number:032}") for number in range(40)]
     with written(base) as index:
         made_up(index, chunks)
@@ -264,8 +264,8 @@ def test_a_worn_chroma_is_made_again(base: Path, monkeypatch: pytest.MonkeyPatch
                     "DELETE FROM vectors WHERE key % (1 << 40) = (SELECT rowid FROM chunks WHERE id = ?)", (chunk,)
                 )
         rebuilt: list[int] = []
-        real = index.rebuild_vectors
-        index.rebuild_vectors = lambda: rebuilt.append(real()) or 0  # type: ignore[method-assign,func-returns-value]
+        real = index.carrier._renew
+        index.carrier._renew = lambda limit: rebuilt.append(1) or real(limit)  # type: ignore[method-assign,func-returns-value]
         assert index.drain() == 40
         assert len(rebuilt) == 1
         assert index.table.meta()["deleted_from_chroma"] == "0"
@@ -275,7 +275,7 @@ def test_a_worn_chroma_is_made_again(base: Path, monkeypatch: pytest.MonkeyPatch
 def test_orphans_and_missing_vectors_are_counted_one_by_one(base: Path) -> None:
     with written(base) as index:
         (chunk, *_), matrix = index.table.vectors(SOURCE.name)
-        chroma = index._chroma_vectors(SOURCE.name, 16)
+        chroma = index.carrier.chroma(SOURCE.name, 16)
         chroma.delete([chunk])
         chroma.upsert([ChunkId("orphan"), ChunkId("another")], matrix[:2])
         drift = index.drift(SOURCE.name)

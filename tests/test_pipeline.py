@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer import pipeline
+from indexer import parsing, pipeline
+from indexer.carrying import Carrier
 from indexer.errors import Cancelled, EmbedderError, FolderFullError, TreeError
 from indexer.files import Candidate, FileRules, Scan, scan
 from indexer.index import DataFolder, Index
@@ -64,8 +65,8 @@ def test_an_unchanged_tree_costs_no_parsing_no_embedding_and_no_chroma(
     write_tree(tmp_path / "tree", dict(COUNTER))
     first = refreshed(tmp_path, SOURCE)
     assert (first.changed, first.embedded, first.waiting_for_vectors) == (4, first.chunks, 0)
-    monkeypatch.setattr(pipeline, "parse_file", no_embedder)
-    monkeypatch.setattr(Index, "_chroma_vectors", no_embedder)
+    monkeypatch.setattr(parsing, "parse_file", no_embedder)
+    monkeypatch.setattr(Carrier, "chroma", no_embedder)
     again = refreshed(tmp_path, EmbedderSource(SOURCE.name, no_embedder))
     assert (again.changed, again.unchanged, again.removed, again.embedded) == (0, 4, 0, 0)
     assert (again.files, again.lines, again.chunks) == (first.files, first.lines, first.chunks)
@@ -76,7 +77,7 @@ def test_files_that_are_old_enough_are_not_even_read_again(tmp_path: Path, monke
     for path in COUNTER:
         os.utime(root / path, ns=(10**18, 10**18))
     refreshed(tmp_path)
-    monkeypatch.setattr(pipeline, "read", no_embedder)
+    monkeypatch.setattr(parsing, "read", no_embedder)
     assert refreshed(tmp_path).unchanged == 4
 
 
@@ -99,7 +100,7 @@ def test_a_new_time_with_the_same_bytes_is_noted_and_nothing_is_parsed(
     root = write_tree(tmp_path / "tree", dict(COUNTER))
     refreshed(tmp_path)
     os.utime(root / "README.md", ns=(10**18, 10**18))
-    monkeypatch.setattr(pipeline, "parse_file", no_embedder)
+    monkeypatch.setattr(parsing, "parse_file", no_embedder)
     assert refreshed(tmp_path).changed == 0
     with Index.for_reading(DataFolder(tmp_path / "data"), "w") as index:
         assert index.changed_since(COUNTER) == []
@@ -362,7 +363,7 @@ def test_a_file_that_kills_its_parser_is_left_out_and_named(tmp_path: Path, monk
     """The process ends while it receives the file, as a parser that overruns its stack does."""
     write_tree(tmp_path / "tree", many_files(80))
 
-    def with_one_deadly(root: Path, rules: FileRules) -> Scan:
+    def with_one_deadly(root: Path, rules: FileRules, _part: object) -> Scan:
         found = scan(root, rules)
         candidates = tuple(
             _DeadlyCandidate(c.path, c.language, c.size, c.mtime_ns) if c.path == "f040.cc" else c

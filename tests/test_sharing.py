@@ -101,6 +101,17 @@ def test_a_writer_shares_with_nobody_what_it_has_not_committed(kept: Path) -> No
         assert writer._database.commons is not reader._database.commons
 
 
+def test_what_was_shared_goes_with_the_last_open_reader_though_a_closed_one_is_kept(tmp_path: Path) -> None:
+    """Another index may get the number of a file that was deleted, and its count of changes too."""
+    index_of(write_tree(tmp_path / "tree", dict(COUNTER)), tmp_path / "data")
+    data = DataFolder(tmp_path / "data")
+    with Index.for_reading(data, "w") as closed, Index.for_reading(data, "w") as other:
+        assert closed.shared("thing", 1, lambda: "old") == other.shared("thing", 1, lambda: "new") == "old"
+    with Index.for_reading(data, "w") as later:
+        assert later.shared("thing", 1, lambda: "new") == "new"
+    assert closed is not other
+
+
 def test_an_index_that_was_replaced_is_another_one(tmp_path: Path) -> None:
     """As `codehub repair --rebuild` does: a new file in the place of one that readers still have open."""
     for name, text in (("a", "int first();\n"), ("b", "int second();\n")):

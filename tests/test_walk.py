@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from indexer.index import DataFolder, Index
 from indexer.model import ChunkId
+from indexer.pipeline import Options, refresh
 from indexer.symbol_table.database import Database
 from indexer.symbol_table.ties import Edges, Masses, read
 from indexer.symbol_table.walk import RESTART, Adjacency, adjacency, iterate, push
@@ -261,7 +262,7 @@ def test_edges_that_were_kept_lead_where_edges_read_afresh_do(tmp_path: Path) ->
         assert index.walk.from_chunks(seeds, 20) != kept  # the stored ones are what is read
 
 
-def test_a_walk_sees_what_others_wrote_and_waits_for_links(tmp_path: Path) -> None:
+def test_a_walk_sees_the_graph_that_others_stored_and_goes_on_along_it_while_links_wait(tmp_path: Path) -> None:
     root, data = write_tree(tmp_path / "tree", dict(COUNTER)), DataFolder(tmp_path / "data")
     index_of(root, data.path)
     with Index.for_reading(data, "w") as index:
@@ -270,12 +271,55 @@ def test_a_walk_sees_what_others_wrote_and_waits_for_links(tmp_path: Path) -> No
         assert before
         index_of(write_tree(root, {"src/new.cc": '#include "counter.h"\n' + function("fresh", "main();")}), data.path)
         new = {chunk.id for chunk in index.table.chunks_of("src/new.cc")}
-        assert new & {chunk for chunk, _ in index.walk.from_chunks([seed], 20)}
+        after = index.walk.from_chunks([seed], 20)
+        assert new & {chunk for chunk, _ in after}
         with data.owned(), Index.for_writing(data, "w", root) as writer:
             writer.links.distrust(["src/new.cc"])
-            assert writer.walk.from_chunks([seed], 20) == []
+            assert writer.walk.from_chunks([seed], 20) == after
             assert not writer.walk.keep()
+        assert index.walk.from_chunks([seed], 20) == after
+
+
+def test_without_a_stored_graph_a_walk_waits_for_links(tmp_path: Path) -> None:
+    root, data = write_tree(tmp_path / "tree", dict(COUNTER)), DataFolder(tmp_path / "data")
+    index_of(root, data.path)
+    with data.owned(), Index.for_writing(data, "w", root) as index:
+        seed = (index.table.chunks_of("src/main.cc")[0].id, 1.0)
+        index._database.run("DELETE FROM walks")
+        assert index.walk.from_chunks([seed], 20)
+        index.links.distrust(["src/main.cc"])
         assert index.walk.from_chunks([seed], 20) == []
+        assert index.walk.important(5) == []
+        assert index.walk.everywhere() == []
+
+
+def test_an_older_graph_leads_only_to_chunks_that_are_there_and_to_as_many_as_it_can(tmp_path: Path) -> None:
+    files = {"hub.cc": function("hub")}
+    files |= {f"u{number}.cc": "int hub();\n\n" + function(f"user{number}", "total += hub();") for number in range(6)}
+    root, data = write_tree(tmp_path / "tree", dict(files)), DataFolder(tmp_path / "data")
+    index_of(root, data.path)
+    with Index.for_reading(data, "w") as reader:
+        seed = (reader.table.chunks_of("hub.cc")[0].id, 1.0)
+        before = reader.walk.from_chunks([seed], 100)
+        version = reader.state()
+        for number in range(4):
+            (root / f"u{number}.cc").unlink()
+        write_tree(root, {"late.cc": function("late", "total += hub();")})
+        with data.owned(), Index.for_writing(data, "w", root) as index:
+            refresh(index, Options(workers=1, graph=False))
+        there = {chunk.id for path in ("hub.cc", "u4.cc", "u5.cc") for chunk in reader.table.chunks_of(path)}
+        assert reader.walk.from_chunks([seed], 100) == [found for found in before if found[0] in there]
+        assert reader.walk.from_chunks([seed], 1) == [found for found in before if found[0] in there][:1]
+        (late,) = (mass for place, mass in reader.walk.everywhere() if place.path == "late.cc")
+        assert late == 0
+        assert reader.walk.important(20)
+        between = reader.state()
+        with data.owned(), Index.for_writing(data, "w", root) as index:
+            assert index.walk.keep()
+        assert len({version, between, reader.state()}) == 3, (
+            "another graph is another state, though the table is the same"
+        )
+        assert any(place.path == "late.cc" and mass > 0 for place, mass in reader.walk.everywhere())
 
 
 def test_vectors_and_notes_leave_the_generation_as_it_is_and_files_do_not(tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ _CHECKS = (
     check("profile", Group.MODELS, engines.profile, outward=True),
     check("chroma server", Group.MODELS, engines.chroma_server, _TEAM, outward=True),
     check("workspaces", Group.INDEXES, indexes.workspaces, _SINGLE, _TEAM),
+    check("following", Group.INDEXES, indexes.followed, _TEAM),
     check("git hooks", Group.INDEXES, indexes.hooks, _TEAM),
     check("server", Group.SERVER, serving.server, _TEAM),
     check("port", Group.SERVER, serving.port, _TEAM, outward=True),

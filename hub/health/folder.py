@@ -31,7 +31,8 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 PRIVATE_FILES = (
     *("keys.db", "keys.db-wal", "keys.db-shm", "audit.jsonl", "audit.head", "approvals.db", "approvals.db-wal"),
     *("jobs.db", "jobs.db-wal", "server.json", "backup.json", "sessions.db", "sessions.db-wal", "cursors.key"),
-    *("knowledge.db", "knowledge.db-wal"),
+    "following.json",
+    *("knowledge.db", "knowledge.db-wal", "pulls.db", "pulls.db-wal"),
 )
 
 
@@ -120,7 +121,10 @@ def at_work(around: Surroundings) -> Finding:
 
 def leftovers(around: Surroundings) -> Finding:
     """What a crash or a kill left behind and nothing will ever use."""
-    found = [str(path.relative_to(around.settings.data)) for path in abandoned(around.settings.data)]
+    data = around.settings.data
+    owner = _told(data / "owner").get("pid")
+    at_work = isinstance(owner, int) and alive(owner)  # what is half made then may just be on its way
+    found = [str(path.relative_to(data)) for path in (stale_server_files(data) if at_work else abandoned(data))]
     if not found:
         return fine("leftovers", "none")
     shown = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
@@ -128,14 +132,10 @@ def leftovers(around: Surroundings) -> Finding:
 
 
 def abandoned(data: Path) -> list[Path]:
-    """Workspaces that were never made, files that were never put in place, and the words of a server that is gone.
-
-    One that has lost its card or its index alone is none of them: a card says what to index, an index holds facts.
+    """Workspaces that were never made, files that were never put in place, what was being deleted, and the words of a
+    server that is gone.
     """
-    folders = sorted(path for path in (data / "workspaces").glob("*") if path.is_dir() and not path.is_symlink())
-    found = [path for path in folders if not (path / "workspace.json").exists() and not (path / "index.db").exists()]
-    found += [path for folder in folders if folder not in found for path in sorted(folder.glob("workspace.json.new"))]
-    return [*found, *stale_server_files(data)]
+    return [*DataFolder(data).half_made(), *stale_server_files(data)]
 
 
 def stale_server_files(data: Path) -> list[Path]:

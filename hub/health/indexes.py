@@ -7,12 +7,12 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from uuid import UUID
 
-from hub import indexing, wiring
+from hub import following, indexing, wiring
 from hub.config import Settings
 from hub.errors import HookError, HubError
+from hub.following import Followed, Mode
+from hub.health.folder import server_told
 from hub.health.model import Finding, Surroundings, failed, fine, warning
 from hub.hooking.standing import standing as standing_of_hooks
 from hub.standing import Standing, standing, unlike
@@ -49,6 +49,7 @@ class _Seen:
     waiting: int  # chunks without a vector
     depth: int  # entries that Chroma has not got
     lost: bool  # Chroma's folder is gone
+    half_way: bool  # Chroma is being made again, and that was stopped
     stray: int  # folders that Chroma left behind
     calibrated: Standing | None
 
@@ -85,8 +86,9 @@ def _seen(data: DataFolder, workspace: Workspace, index: Index, settings: Settin
         kept,
         waiting=max((index.table.waiting(each.name) for each in sources), default=0),
         depth=depth,
+        half_way=not depth and not index.lost_chroma() and index.waits_for_chroma(),
         lost=embedded and index.lost_chroma() and not depth,
-        stray=len(stray_folders(data, workspace.name)) - max(1, len(kept)) if embedded else 0,
+        stray=index.stray_graphs() if embedded else 0,
         calibrated=standing(data, index),
     )
 
@@ -108,6 +110,9 @@ def _troubles(seen: _Seen, around: Surroundings) -> Iterator[Finding]:
     if seen.waiting or seen.depth:
         unfinished = f"{detail}; {seen.waiting} chunks wait for vectors, {seen.depth} entries for Chroma"
         yield warning(subject, unfinished, f"codehub index {root}", fixable=not seen.waiting)
+    if seen.half_way:
+        told = f"{detail}; Chroma is being made again, and is not complete yet"
+        yield warning(subject, told, "codehub doctor --fix goes on with it.", fixable=True)
     if seen.stray > 0:
         told = f"{detail}; Chroma has left {seen.stray} folders behind that nothing uses"
         yield warning(subject, told, "codehub doctor --fix makes Chroma again.", fixable=True)
@@ -118,9 +123,50 @@ def _troubles(seen: _Seen, around: Surroundings) -> Iterator[Finding]:
         yield warning(subject, told, f"codehub calibrate --workspace {name}")
 
 
-def stray_folders(data: DataFolder, workspace: str) -> list[Path]:
-    """The folders in which Chroma keeps a graph: one for each embedder, and those of what it has deleted."""
-    return sorted(path for path in (data.workspace_folder(workspace) / "chroma").glob("*") if _is_uuid(path.name))
+def followed(around: Surroundings) -> Iterator[Finding]:
+    """Whether trees are followed, and how: one finding for each that could be followed better."""
+    told = following.following(around.settings.data)
+    found = wiring.data_folder(around.settings).workspaces()
+    if told is None and found and around.settings.watch_enabled and server_told(around.settings.data):
+        yield warning(
+            "following", "a server runs, and nobody follows the trees", "follow.log in the data folder says why."
+        )
+        return
+    if told is None:
+        yield fine("following", "no tree is followed; `codehub serve` and `codehub watch` keep indexes up to date")
+        return
+    if not told.alive:
+        hint = "A server begins it again by itself; else run `codehub watch --all`. follow.log may say why."
+        yield warning("following", f"process {told.pid}, which followed the trees, has died", hint)
+        return
+    odd = [finding for tree in told.trees if (finding := _odd(tree))]
+    missing = sorted({each.name for each in found} - {tree.workspace for tree in told.trees})
+    if missing:
+        names = ", ".join(missing)
+        odd.append(warning("following", f"nobody follows {names}", "Run `codehub watch --all` instead, or a server."))
+    yield from odd
+    if not odd:
+        watches, limit = sum(tree.watches for tree in told.trees), max((tree.limit for tree in told.trees), default=0)
+        bound = f" of {limit:,}" if limit else ""
+        yield fine("following", f"{len(told.trees)} trees by process {told.pid}, {watches:,} watches{bound}")
+
+
+def _odd(tree: Followed) -> Finding | None:
+    words = f"{tree.workspace}: {following.words_of(tree)}"
+    if tree.error:
+        return warning("following", words, "It is tried again by itself; mend the cause.")
+    if tree.mode is Mode.AWAY:
+        return warning("following", words, f"Mount or restore {tree.root}; its index stays as it is until then.")
+    if tree.mode is Mode.POLLING:
+        return warning("following", words, _OUT_OF_POLLING)
+    return None
+
+
+_OUT_OF_POLLING = (
+    "It works, and notices changes a few seconds later. Where watches ran out, raise fs.inotify.max_user_watches (or"
+    " max_user_instances), or leave folders out by .codehubignore; on a network's file system, run it where the files"
+    " lie."
+)
 
 
 def hooks(around: Surroundings) -> Finding:
@@ -153,10 +199,3 @@ def _is_later(indexed_at: str, now: float) -> bool:
     except ValueError:
         return False
     return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() > now + CLOCK_SLACK_S
-
-
-def _is_uuid(name: str) -> bool:
-    try:
-        return str(UUID(name)) == name
-    except ValueError:
-        return False

@@ -10,7 +10,6 @@ from pathlib import Path
 from hub import indexing, wiring
 from hub.config import Settings
 from hub.health.folder import abandoned, open_to_others, stale_server_files
-from hub.health.indexes import stray_folders
 from hub.health.model import Fixed, LeftOut, Repair
 from indexer.errors import DataFolderError, IndexerError
 from indexer.files import check_root, read, scan
@@ -64,6 +63,7 @@ def repair(settings: Settings, name: str | None, progress: Progress, cancelled: 
     done = []
     beyond: list[DataFolderError] = []
     with data.owned():
+        data.sweep()
         for workspace in _wanted(data, name):
             try:
                 done.append(Repair(workspace.name, _mend(data, workspace, progress)))
@@ -83,8 +83,10 @@ def rebuild(settings: Settings, name: str | None, progress: Progress, cancelled:
     with data.owned():
         for workspace in _wanted(data, name):
             root = check_root(workspace.root)
+            notes = Index.notes_of_any(data, workspace.name)
             data.forget(workspace.name)
             with Index.for_writing(data, workspace.name, root, indexing.size_bound(settings)) as index:
+                index.table.set_meta({key: notes[key] for key in indexing.KEPT_NOTES if key in notes})
                 report = indexing.refresh_as_set(index, settings, progress, cancelled)
             done.append(Repair(workspace.name, f"indexed afresh: {report.files} files, {report.chunks} chunks"))
     return done
@@ -119,13 +121,12 @@ def _carried(data: DataFolder, workspace: Workspace, settings: Settings, progres
     subject = f"workspace {workspace.name}"
     try:
         with Index.for_adding(data, workspace.name) as index:
-            depth, kept = index.table.outbox_depth(), len(index.table.embedders())
-            embedded = settings.vectors == "embedded"
-            worn = embedded and (index.lost_chroma() or len(stray_folders(data, workspace.name)) > max(1, kept))
+            kept = len(index.table.embedders())
+            worn = settings.vectors == "embedded" and (index.lost_chroma() or index.stray_graphs())
             if worn and kept:
                 progress("repair", 0, 0)
                 yield Fixed(subject, f"Chroma was made again from the table: {index.rebuild_vectors()} vectors")
-            elif depth:
+            elif index.waits_for_chroma():
                 yield Fixed(subject, _mend_vectors(index, progress))
     except IndexerError as error:
         yield Fixed(subject, f"left as it is: {error.message} {error.hint}")
@@ -149,14 +150,19 @@ def _mend(data: DataFolder, workspace: Workspace, progress: Progress) -> str:
 def _mend_vectors(index: Index, progress: Progress) -> str:
     progress("repair", 0, 0)
     drained, differing = 0, []
+    stray = index.stray_graphs()
     try:
+        half_way = not index.table.outbox_depth() and not index.lost_chroma() and index.waits_for_chroma()
         drained = index.drain()
         differing = [drift for drift in map(index.drift, index.table.embedders()) if drift.missing or drift.orphans]
         broken = ""
     except IndexerError as error:
         broken = error.message
-    if not differing and not broken:
+    if not differing and not broken and not stray:
+        if half_way:
+            return "what was begun is finished: Chroma was made again from the table"
         return f"{drained} waiting entries brought to Chroma" if drained else "nothing to mend"
     total = index.rebuild_vectors()
-    why = broken or ", ".join(f"{drift.missing} missing and {drift.orphans} orphaned" for drift in differing)
+    differences = [f"{drift.missing} missing and {drift.orphans} orphaned" for drift in differing]
+    why = broken or ", ".join(differences) or f"it had left {stray} folders behind"
     return f"Chroma was made again from the table: {total} vectors ({why})"

@@ -137,6 +137,10 @@ class CompiledTable:
             found.append(KnownUnit(unit, UnitKey(path, flags), fresh))
         return found
 
+    def is_empty(self) -> bool:
+        """Whether no unit is known."""
+        return not self._db.rows("SELECT 1 FROM units LIMIT 1")
+
     def others(self) -> list[str]:
         """Files that units read beneath the root and that are not indexed, in order."""
         return [row[0] for row in self._db.rows("SELECT DISTINCT path FROM compiled_others ORDER BY path")]

@@ -1,26 +1,33 @@
 """Opens the SQLite file, speaks its errors in the user's words, and knows its tables. Owns apsw."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
 
 import apsw
 
-from indexer.errors import DataFolderError, FolderBusyError, FolderFullError, SchemaError
+from indexer.errors import DataFolderError, FolderBusyError, FolderFullError, OldFormatError, SchemaError
 from indexer.rows import Row
 from indexer.sharing import Commons, commons_of
+from indexer.symbol_table.migrations import can_migrate, format_of, migrate
 
 # Raise it with each change of the tables below and say here what changed. 1: first form. 2: types, parameters, traits
 # and bases of symbols; contexts and operands of uses; links, the names they rest on, and macros. 3: commits, what they
-# changed, and their words; vectors by number.
-FORMAT = 3
+# changed, and their words; vectors by number. 4: a stored graph names its chunks, and vectors which of them changed.
+# Raise it with a step in ``migrations``, or every index is made anew from its tree.
+FORMAT = 4
 SQLITE_WITHOUT_THE_WAL_BUG = (3, 51, 3)  # older ones may corrupt a WAL with several connections (sqlite.org/wal.html)
 BUSY_TIMEOUT_MS = 5_000
+# Seconds for which a reader waits for whoever may just be bringing the index to the present format, and between two
+# looks at it. 0.2 to 5; a step takes 0.01 s for 900,000 lines.
+MIGRATION_S, _LOOK_S = 1.0, 0.05
 PAGE_BYTES = 4_096
 # Of a writer: rows of a large tree go to random places of its indexes. With the 2 MiB and 1,000 pages that SQLite takes
 # unless told otherwise, writing 830,000 lines took 13.7 s of a core, with these 9.7 s. 2 to 256 MiB, 1,000 to 65,536.
 CACHE_KIB = 64 << 10
 JOURNAL_PAGES = 8_192
+_COPIED_PAGES = 4_096  # of an index that are copied between two looks at whether to stop: 16 MiB
 
 TOKENIZER = ("porter", "unicode61", "remove_diacritics", "2", "tokenchars", "_")
 
@@ -87,9 +94,13 @@ CREATE VIRTUAL TABLE chunk_words USING fts5(
 CREATE TABLE vectors(key INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE embedders(
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dimensions INTEGER NOT NULL, changes INTEGER NOT NULL);
+CREATE TABLE vector_log(embedder INTEGER NOT NULL, number INTEGER NOT NULL, chunk TEXT NOT NULL);
+CREATE INDEX vector_log_by_number ON vector_log(embedder, number);
 CREATE TABLE outbox(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL, embedder TEXT NOT NULL, chunk TEXT NOT NULL);
-CREATE TABLE walks(made_of TEXT PRIMARY KEY, offsets BLOB NOT NULL, targets BLOB NOT NULL, shares BLOB NOT NULL);
+CREATE TABLE walks(
+    made_of TEXT PRIMARY KEY, chunks TEXT NOT NULL, offsets BLOB NOT NULL, targets BLOB NOT NULL,
+    shares BLOB NOT NULL);
 CREATE TABLE changes(number INTEGER NOT NULL);
 INSERT INTO changes VALUES(0);
 {_COUNTING}
@@ -151,6 +162,7 @@ class Database:
                 with database.transaction():
                     connection.execute(_SCHEMA)
                     connection.execute("INSERT INTO meta VALUES('format', ?)", (str(FORMAT),))
+            migrate(connection, FORMAT)
             database._check_format()
             database.make_indexes()  # a first run that was killed has left them to the next
             return database
@@ -172,11 +184,61 @@ class Database:
             # A file that was replaced while it was opened is shared with nobody.
             same = before is not None and before == _identity(path)
             database = cls(connection, path, commons_of(before) if same else None)
+            looks = int(MIGRATION_S / _LOOK_S)
+            while looks and can_migrate(format_of(connection), FORMAT):
+                sleep(_LOOK_S)
+                looks -= 1
             database._check_format()
             return database
 
+    @staticmethod
+    def copy(source: Path, target: Path, noted: Mapping[str, str], stop: Callable[[], None]) -> None:
+        """Copies an index as of one moment to a file that is not there yet, with some notes instead of the source's.
+
+        ``stop`` raises to give up. Raises DataFolderError or one of its kinds; then no file of that name is left.
+        """
+        done = False
+        try:
+            with _translated(source):
+                reading = _reading(str(source))
+                writing = apsw.Connection(str(target))
+                try:
+                    if format_of(reading) != FORMAT:
+                        raise OldFormatError(f"The index {source} has another format.", "Run `codehub index` on it.")
+                    writing.pragma("synchronous", "normal")
+                    reading.execute("BEGIN")  # held for all of it: the copy would begin anew with every write otherwise
+                    reading.pragma("schema_version")
+                    with writing.backup("main", reading, "main") as copying:
+                        while not copying.done:
+                            copying.step(_COPIED_PAGES)
+                            stop()
+                    writing.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", noted.items())
+                finally:
+                    writing.close()
+                    reading.close()
+            done = True
+        finally:
+            if not done:
+                for end in ("", "-wal", "-shm", "-journal"):
+                    target.with_name(f"{target.name}{end}").unlink(missing_ok=True)
+
+    @staticmethod
+    def notes_of_any(path: Path) -> dict[str, str]:
+        """The notes of an index of whatever format, its journal put away; nothing where they cannot be read."""
+        try:
+            connection = apsw.Connection(str(path))
+            try:
+                connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+                return {str(key): str(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+            finally:
+                connection.close()
+        except apsw.Error:
+            return {}
+
     def close(self) -> None:
         self._connection.close()
+        # What is shared goes with the last open one: the number of a file that is deleted is given to another file.
+        self.commons = Commons()
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
         with _translated(self.path):
@@ -281,12 +343,14 @@ class Database:
         return [str(row[0]) for row in self.rows("PRAGMA quick_check(20)") if row[0] != "ok"]
 
     def _check_format(self) -> None:
-        row = self.row("SELECT value FROM meta WHERE key = 'format'")
-        if row is None or row[0] != str(FORMAT):
-            raise SchemaError(
-                f"The index {self.path} has format {row[0] if row else 'unknown'}; this program reads format {FORMAT}.",
-                "Run `codehub repair --rebuild`, or use the version of codehub that wrote it.",
-            )
+        found = format_of(self._connection)
+        if found == FORMAT:
+            return
+        form = "unknown" if found is None else found
+        told = f"The index {self.path} has format {form}; this program reads format {FORMAT}."
+        if found is not None and found < FORMAT:
+            raise OldFormatError(told, "Run `codehub index` on its tree, or `codehub repair --rebuild`.")
+        raise SchemaError(told, "Run `codehub repair --rebuild`, or use the version of codehub that wrote it.")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -5,10 +5,11 @@ makes the files be read again which hold a macro whose meaning changed: a crash 
 it does not know.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from indexer.rows import SEPARATOR, split_row
 from indexer.symbol_table.database import Database, marks
+from indexer.symbol_table.names import parts
 from indexer.words import words
 
 Definition = tuple[str, tuple[str, ...] | None, str]  # name, parameters of a function-like macro, body
@@ -22,14 +23,17 @@ class MacroTable:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def definitions(self) -> dict[str, tuple[Definition, ...]]:
-        """The macros of each file that defines any, in the order of the text."""
+    def definitions(self, paths: Collection[str] | None = None) -> dict[str, tuple[Definition, ...]]:
+        """The macros of each file that defines any, of these or of all, in the order of the text."""
         found: dict[str, list[Definition]] = {}
-        for path, name, parameters, body in self._db.rows(
-            "SELECT path, name, parameters, body FROM macros ORDER BY rowid"
-        ):
-            kept = None if parameters is None else split_row(parameters)
-            found.setdefault(path, []).append((name, kept, body))
+        listed: list[tuple[str, Sequence[str]]]
+        listed = [("1", ())] if paths is None else [(f"path IN ({marks(part)})", part) for part in parts(sorted(paths))]
+        for within, values in listed:
+            for path, name, parameters, body in self._db.rows(
+                f"SELECT path, name, parameters, body FROM macros WHERE {within} ORDER BY rowid", values
+            ):
+                kept = None if parameters is None else split_row(parameters)
+                found.setdefault(path, []).append((name, kept, body))
         return {path: tuple(macros) for path, macros in found.items()}
 
     def knowledge(self) -> str:

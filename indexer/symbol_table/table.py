@@ -2,8 +2,8 @@
 same transaction; ``indexer.index`` carries it there. Knows nothing of how text was parsed.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from indexer.errors import EmbedderError
@@ -12,12 +12,16 @@ from indexer.rows import FileRows, Row, packed
 from indexer.secrets import REDACTED
 from indexer.symbol_table.database import Database, marks
 from indexer.symbol_table.links import EVERY_FILE, Doubts, drop_links
+from indexer.symbol_table.names import parts
 
 _CHUNK_COLUMNS = (
     "SELECT chunks.id, path, first_line, last_line, title, text, symbol"
     " FROM chunks JOIN files ON files.id = chunks.file"
 )
 _IDS_A_STATEMENT = 500  # SQLite allows 32,766 values; small statements stay in its cache
+# Changes of vectors of which is kept, for readers, what they changed; and chunks of one change above which it is not.
+_LOGGED_CHANGES = 2_000
+_LOGGED_AT_ONCE = 500
 # A vector's key is its embedder's number above this many bits, and its chunk's row below: vectors of one embedder lie
 # side by side, and a new one at the end.
 _ROW_BITS = 40
@@ -43,6 +47,29 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """How much an index holds, as a report of indexing tells it."""
+
+    files: int
+    lines: int
+    symbols: int
+    references: int
+    chunks: int
+    waiting: Mapping[str, int]  # chunks without a vector, by embedder
+
+    def changed(self, before: "Totals", after: "Totals") -> "Totals":
+        """These, after some files held what is ``after`` instead of what was ``before``."""
+        return Totals(
+            self.files + after.files - before.files,
+            self.lines + after.lines - before.lines,
+            self.symbols + after.symbols - before.symbols,
+            self.references + after.references - before.references,
+            self.chunks + after.chunks - before.chunks,
+            {name: self.waiting[name] + after.waiting[name] - number for name, number in before.waiting.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxEntry:
     seq: int
     operation: str  # "upsert" or "delete"
@@ -55,6 +82,7 @@ class SymbolTable:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._logs = True  # which vectors change
 
     # Writing
 
@@ -66,9 +94,15 @@ class SymbolTable:
                 self._write_file(rows, doubts)
             doubts.post()
 
-    def filling(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def filling(self) -> Iterator[None]:
         """For the time in which a tree is written into an empty table: faster than one file after another."""
-        return self._db.indexes_later()
+        self._logs = False
+        try:
+            with self._db.indexes_later():
+                yield
+        finally:
+            self._logs = True
 
     def remove(self, paths: Iterable[str]) -> None:
         with self._db.transaction():
@@ -95,6 +129,10 @@ class SymbolTable:
             self._db.run("UPDATE files SET digest = '', mtime_ns = 0")
             self._db.run("INSERT OR IGNORE INTO unlinked VALUES(?)", (EVERY_FILE,))
             self._db.run_many("INSERT OR REPLACE INTO meta VALUES(?, ?)", values.items())
+
+    def begin(self) -> None:
+        """Notes that a run is under way; it is for that run to note ``begun`` as "" when it is finished."""
+        self.set_meta({"begun": "1"})
 
     def set_meta(self, values: Mapping[str, str]) -> None:
         with self._db.transaction():
@@ -184,7 +222,7 @@ class SymbolTable:
                 key = (number << _ROW_BITS) + rowid
                 if db.row("SELECT 1 FROM vectors WHERE key = ?", (key,)):
                     db.run("DELETE FROM vectors WHERE key = ?", (key,))
-                    db.run("UPDATE embedders SET changes = changes + 1 WHERE id = ?", (number,))
+                    self._count_change(number, [ChunkId(chunk)])
                     db.run("INSERT INTO outbox(operation, embedder, chunk) VALUES('delete', ?, ?)", (embedder, chunk))
 
     def _drop_facts(self, file: int) -> None:
@@ -201,14 +239,32 @@ class SymbolTable:
             (self._number(embedder),),
         )
 
-    def waiting_chunks(self, embedder: str) -> list[tuple[ChunkId, int]]:
-        """(id, length of the text) of the chunks without a vector, by length and id, so that batches are even."""
-        rows = self._db.rows(
-            "SELECT id, length(text) FROM chunks"
-            f" WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE {_OF_CHUNK}) ORDER BY 2, 1",
-            (self._number(embedder),),
-        )
-        return [(ChunkId(chunk), length) for chunk, length in rows]
+    def waiting_chunks(self, embedder: str, paths: Sequence[str] | None = None) -> list[tuple[ChunkId, int]]:
+        """(id, length of the text) of the chunks without a vector, of these files or of all, by length and id, so that
+        batches are even.
+        """
+        number = self._number(embedder)
+        rows = [
+            row
+            for within, values in self._of_files("file", paths)
+            for row in self._db.rows(
+                "SELECT id, length(text) FROM chunks"
+                f" WHERE {within} AND NOT EXISTS (SELECT 1 FROM vectors WHERE {_OF_CHUNK})",
+                (*values, number),
+            )
+        ]
+        return sorted(((ChunkId(chunk), length) for chunk, length in rows), key=lambda row: (row[1], row[0]))
+
+    def _of_files(self, column: str, paths: Sequence[str] | None) -> list[tuple[str, tuple[int, ...]]]:
+        """Conditions under which rows are of these files, or of all, each with its values; a few hundred in each."""
+        if paths is None:
+            return [("1", ())]
+        files = [
+            int(row[0])
+            for part in parts(paths)
+            for row in self._db.rows(f"SELECT id FROM files WHERE path IN ({marks(part)})", part)
+        ]
+        return [(f"{column} IN ({marks(part)})", tuple(part)) for part in parts(files)]
 
     def store_vectors(self, embedder: str, ids: Sequence[ChunkId], vectors: Matrix) -> int:
         """Keeps unit vectors as ``packed`` and posts them for the vector index, as one transaction.
@@ -230,6 +286,13 @@ class SymbolTable:
         with self._db.transaction():
             self._db.run(f"DELETE FROM vectors WHERE {_OF_EMBEDDER}", (self._number(embedder),))
             self._db.run("DELETE FROM outbox WHERE embedder = ?", (embedder,))
+            self._db.run("DELETE FROM vector_log WHERE embedder = ?", (self._number(embedder),))
+            # Numbers that readers know must not come again with other vectors.
+            self._db.run(
+                "INSERT INTO meta SELECT 'forgotten changes', changes + 1 FROM embedders WHERE name = ?"
+                " ON CONFLICT(key) DO UPDATE SET value = max(value + 0, excluded.value + 0)",
+                (embedder,),
+            )
             self._db.run("DELETE FROM embedders WHERE name = ?", (embedder,))
 
     def _put_vectors(self, embedder: str, dimensions: int, new: Sequence[tuple[int, ChunkId, bytes]]) -> None:
@@ -237,14 +300,18 @@ class SymbolTable:
         db = self._db
         if not new:
             return
-        db.run("INSERT OR IGNORE INTO embedders(name, dimensions, changes) VALUES(?, ?, 0)", (embedder, dimensions))
+        db.run(
+            "INSERT OR IGNORE INTO embedders(name, dimensions, changes)"
+            " VALUES(?, ?, coalesce((SELECT value FROM meta WHERE key = 'forgotten changes'), 0) + 0)",
+            (embedder, dimensions),
+        )
         ((number, kept),) = db.rows("SELECT id, dimensions FROM embedders WHERE name = ?", (embedder,))
         if kept != dimensions:
             raise EmbedderError(
                 f"{embedder} now gives vectors of {dimensions} dimensions, and {kept} are kept of it.",
                 "Run `codehub repair --rebuild`: vectors of two kinds cannot be compared.",
             )
-        db.run("UPDATE embedders SET changes = changes + 1 WHERE id = ?", (number,))
+        self._count_change(number, [chunk for _, chunk, _ in new])
         first = number << _ROW_BITS
         db.run_many(
             "INSERT OR REPLACE INTO vectors(key, vector) VALUES(?, ?)", ((first + row, blob) for row, _, blob in new)
@@ -253,6 +320,28 @@ class SymbolTable:
             "INSERT INTO outbox(operation, embedder, chunk) VALUES('upsert', ?, ?)",
             ((embedder, chunk) for _, chunk, _ in new),
         )
+
+    def _count_change(self, embedder: int, chunks: Sequence[ChunkId]) -> None:
+        """Gives what is about to change of an embedder's vectors the next number."""
+        db = self._db
+        db.run("UPDATE embedders SET changes = changes + 1 WHERE id = ?", (embedder,))
+        if not self._logs or len(chunks) > _LOGGED_AT_ONCE:
+            return
+        number = db.number("SELECT changes FROM embedders WHERE id = ?", (embedder,))
+        db.run_many("INSERT INTO vector_log VALUES(?, ?, ?)", ((embedder, number, chunk) for chunk in chunks))
+        if number % _LOGGED_CHANGES == 0:
+            db.run("DELETE FROM vector_log WHERE embedder = ? AND number <= ?", (embedder, number - _LOGGED_CHANGES))
+
+    def vectors_changed(self, embedder: str, since: int) -> list[ChunkId] | None:
+        """The chunks whose vectors are others than in an earlier version; None where that is not known any more."""
+        now = self.vectors_version(embedder)
+        if not 0 <= since <= now:
+            return None
+        values = (self._number(embedder), since)
+        where = "FROM vector_log WHERE embedder = ? AND number > ?"
+        if self._db.number(f"SELECT count(DISTINCT number) {where}", values) < now - since:
+            return None
+        return [ChunkId(row[0]) for row in self._db.rows(f"SELECT DISTINCT chunk {where} ORDER BY chunk", values)]
 
     def _numbers(self) -> list[tuple[int, str]]:
         return [(number, name) for number, name in self._db.rows("SELECT id, name FROM embedders ORDER BY name")]
@@ -282,6 +371,17 @@ class SymbolTable:
                 (self._number(embedder),),
             )
         )
+
+    def vectors_after(self, embedder: str, key: int, limit: int) -> tuple[list[ChunkId], Matrix, int]:
+        """The next vectors of an embedder in the order in which they were stored, and the key to go on after; 0 is
+        before the first.
+        """
+        rows = self._db.rows(
+            f"SELECT chunks.id, vector, key FROM vectors JOIN chunks ON chunks.rowid = key - (?1 << {_ROW_BITS})"
+            f" WHERE {_OF_EMBEDDER} AND key > ?2 ORDER BY key LIMIT ?3",
+            (self._number(embedder), key, limit),
+        )
+        return (*_matrix(rows), int(rows[-1][2]) if rows else key)
 
     def vectors_of(self, embedder: str, ids: Sequence[ChunkId]) -> tuple[list[ChunkId], Matrix]:
         """Those of the ids that have a vector, in order, and their vectors."""
@@ -314,6 +414,10 @@ class SymbolTable:
 
     def last_outbox_entry(self) -> int:
         return self._db.number("SELECT coalesce(max(seq), 0) FROM outbox")
+
+    def outbox_deletions(self) -> int:
+        """The entries that take vectors out."""
+        return self._db.number("SELECT count(*) FROM outbox WHERE operation = 'delete'")
 
     def outbox_depth(self) -> int:
         return self._db.number("SELECT count(*) FROM outbox")
@@ -355,6 +459,27 @@ class SymbolTable:
             )
         }
 
+    def known_within(self, places: Sequence[str]) -> dict[str, KnownFile]:
+        """As ``known_files``, of the files at these paths and beneath them."""
+        rows = [
+            row
+            for place in places
+            for row in self._db.rows(
+                # "0" is the letter behind "/": what lies between begins with the path and a slash.
+                "SELECT path, size, mtime_ns, digest FROM files WHERE path = ?1"
+                " UNION ALL SELECT path, size, mtime_ns, digest FROM files WHERE path > ?1 || '/' AND path < ?1 || '0'",
+                (place,),
+            )
+        ]
+        return {path: KnownFile(size, mtime_ns, digest) for path, size, mtime_ns, digest in rows}
+
+    def untrusted(self) -> list[str]:
+        """The files that are to be read again, whatever their size and time."""
+        return [row[0] for row in self._db.rows("SELECT path FROM files WHERE digest = '' ORDER BY path")]
+
+    def file_count(self) -> int:
+        return self._db.number("SELECT count(*) FROM files")
+
     def known_file(self, path: str) -> KnownFile | None:
         row = self._db.row("SELECT size, mtime_ns, digest FROM files WHERE path = ?", (path,))
         return KnownFile(*row) if row else None
@@ -369,21 +494,51 @@ class SymbolTable:
         )
         return Counts(*row)
 
-    def problems(self) -> list[Problem]:
-        """What could not be read as it should be."""
-        return self._noted("<>")
-
-    def redactions(self) -> list[Problem]:
-        """Secrets that stand in files and not in the index; each message names the rule behind REDACTED."""
-        return self._noted("=")
-
-    def _noted(self, begins: str) -> list[Problem]:
-        rows = self._db.rows(
-            "SELECT path, line, message FROM problems JOIN files ON files.id = file"
-            f" WHERE substr(message, 1, ?) {begins} ? ORDER BY path, line, message",
-            (len(REDACTED), REDACTED),
+    def totals(self, embedders: Sequence[str], paths: Sequence[str] | None = None) -> Totals:
+        """Of these files, or of all."""
+        db = self._db
+        of_files = self._of_files("file", paths)
+        files = [
+            db.rows(f"SELECT count(*), coalesce(sum(lines), 0) FROM files WHERE {within}", values)[0]
+            for within, values in self._of_files("id", paths)
+        ]
+        symbols, references, chunks = (
+            sum(db.number(f"SELECT count(*) FROM {rows} AND {within}", values) for within, values in of_files)
+            for rows in ("symbols WHERE 1", "refs WHERE how <> 'compiler'", "chunks WHERE 1")
         )
-        return [Problem(*row) for row in rows]
+        return Totals(
+            sum(row[0] for row in files),
+            sum(row[1] for row in files),
+            symbols,
+            references,
+            chunks,
+            {
+                name: self.waiting(name) if paths is None else len(self.waiting_chunks(name, paths))
+                for name in embedders
+            },
+        )
+
+    def problems(self, paths: Sequence[str] | None = None) -> list[Problem]:
+        """What could not be read as it should be, in these files or in all."""
+        return self._noted("<>", paths)
+
+    def redactions(self, paths: Sequence[str] | None = None) -> list[Problem]:
+        """Secrets that stand in files and not in the index; each message names the rule behind REDACTED."""
+        return self._noted("=", paths)
+
+    def _noted(self, begins: str, paths: Sequence[str] | None) -> list[Problem]:
+        rows = [
+            row
+            for within, values in self._of_files("file", paths)
+            for row in self._db.rows(
+                "SELECT path, line, message FROM problems JOIN files ON files.id = file"
+                f" WHERE {within} AND substr(message, 1, ?) {begins} ? ORDER BY path, line, message",
+                (*values, len(REDACTED), REDACTED),
+            )
+        ]
+        return sorted(
+            (Problem(*row) for row in rows), key=lambda problem: (problem.path, problem.line, problem.message)
+        )
 
     def places(self, ids: Sequence[ChunkId]) -> dict[ChunkId, Span]:
         """Where the chunks of these ids stand; ids that do not exist are left out."""

@@ -5,14 +5,13 @@ class, its members to each other; a file, its chunks. Numbers are given in the o
 trees have equal edges, however their tables came to be. Knows nothing of walks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.model import ChunkId, ReferenceKind, SymbolKind
-from indexer.rows import Row
-from indexer.symbol_table.database import Database, marks
-from indexer.symbol_table.names import parts
+from indexer.symbol_table.database import Database
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,23 +45,23 @@ _GUESSED: dict[ReferenceKind, frozenset[SymbolKind]] = {
     ReferenceKind.NAME: _FUNCTIONS,
     ReferenceKind.MACRO: frozenset({SymbolKind.MACRO}),
 }
-_GUESSED_AS = {kind.value: [use.value for use, kinds in _GUESSED.items() if kind in kinds] for kind in SymbolKind}
+_KIND_NUMBERS: dict[str, int] = {kind.value: number for number, kind in enumerate(SymbolKind)}
 _OVERRIDING = frozenset({SymbolKind.METHOD, SymbolKind.FUNCTION})  # an out-of-line method may look like a function
 PLACELESS = (SymbolKind.NAMESPACE, SymbolKind.SECTION, SymbolKind.MODULE, SymbolKind.USING)
 _TARGET = "CASE WHEN refs.how = 'compiler' THEN coalesce(refs.target, '') ELSE links.target END"
+# All uses in one pass, for reading them takes most of the time: where and what, what is meant, what a guess goes by,
+# and whose base it is.
 _USES = (
-    f"SELECT refs.file, refs.line, refs.kind, {_TARGET},"
-    " CASE WHEN links.ref IS NULL AND refs.how <> 'compiler' THEN refs.name END"
-    " FROM refs LEFT JOIN links ON links.ref = refs.id WHERE refs.kind <> 'include'"
+    f"SELECT refs.file AS file, refs.line AS line, refs.kind AS kind, coalesce({_TARGET}, '') AS target,"
+    " CASE WHEN links.ref IS NULL AND refs.how <> 'compiler' THEN refs.kind || ' ' || refs.name ELSE '' END AS guess,"
+    " CASE WHEN refs.kind = 'base' THEN coalesce(refs.inside, '') ELSE '' END AS inside"
+    " FROM refs LEFT JOIN links ON links.ref = refs.id WHERE refs.id > ? AND refs.id <= ?"
 )
-_INCLUDES = (
-    f"SELECT DISTINCT refs.file, {_TARGET} AS meant FROM refs LEFT JOIN links ON links.ref = refs.id"
-    " WHERE refs.kind = 'include' AND meant <> ''"
+# A text for each column takes half the time of a tuple for each row, and leaves the garbage collector nothing to do.
+_COLUMNS = ", ".join(
+    f"group_concat({column}, char(10))" for column in ("file", "line", "kind", "target", "guess", "inside")
 )
-_BASES = (
-    f"SELECT DISTINCT refs.inside, {_TARGET} AS meant FROM refs LEFT JOIN links ON links.ref = refs.id"
-    " WHERE refs.kind = 'base' AND meant <> '' AND refs.inside <> '' ORDER BY 1, 2"
-)
+_ROWS_AT_ONCE = 20_000  # of uses, 3 MB; 5,000 to 500,000
 
 
 class Edges(NamedTuple):
@@ -112,7 +111,7 @@ class _Homes(NamedTuple):
     numbers: dict[str, int]
     offsets: Numbers  # shape (symbols + 1,), into ``chunks``
     chunks: Numbers
-    guesses: dict[tuple[str, str], int]  # by kind of use and last name, where it may mean a few symbols only
+    guesses: dict[str, int]  # by kind of use and last name, where it may mean a few symbols only
     guess_offsets: Numbers  # shape (guesses + 1,), into ``guessed``
     guessed: Numbers  # symbols
 
@@ -151,13 +150,14 @@ def read(db: Database) -> Parts:
     classes = {name: number for number, name in enumerate(names, len(places.ids))}
     first_file = len(places.ids) + len(classes)
     nodes = first_file + len(places.paths)
-    edges = _uses(db, places, homes)
+    uses = _read_uses(db, places, homes)
+    edges = _edges_of(uses, places, homes)
     edges["declaration"] = declarations
-    edges["override"] = _joined([edges["override"], _overrides(db, rows, homes)])
+    edges["override"] = _joined([edges["override"], _overrides(uses.bases, rows, homes)])
     edges["scope"], scope_back = _members(rows, chunks, classes)
     edges["file"], file_back = _shared(np.arange(len(places.ids)), places.file + first_file)
     paths = {path: first_file + number for number, path in enumerate(places.paths)}
-    edges["include"], include_back = _includes(db, paths, places)
+    edges["include"], include_back = _includes(uses.includes, paths, places)
     edges["pair"] = _pairs(paths)
     back = {"scope": scope_back, "file": file_back, "include": include_back}
     return Parts(places.ids, nodes, edges, back)
@@ -184,8 +184,10 @@ def _symbols(db: Database) -> tuple[list[_Row], dict[str, str]]:
     declared; where only one can be meant, it is that one's here.
     """
     rows = [
-        _Row(*row)
-        for row in db.rows("SELECT id, kind, name, scope, parameters, is_definition, file, first_line FROM symbols")
+        *map(
+            _Row._make,
+            db.rows("SELECT id, kind, name, scope, parameters, is_definition, file, first_line FROM symbols"),
+        )
     ]
     defined = {row.id for row in rows if row.defines}
     declared: dict[tuple[str, str], dict[str, str]] = {}
@@ -204,8 +206,9 @@ def _symbols(db: Database) -> tuple[list[_Row], dict[str, str]]:
             ]
             if len(found) == 1:
                 meant[row.id] = found[0]
-    same = [row._replace(id=meant[row.id][0], scope=meant[row.id][1]) if row.id in meant else row for row in rows]
-    return sorted(same, key=lambda row: row.id), {alias: symbol for alias, (symbol, _) in meant.items()}
+    if meant:
+        rows = [row._replace(id=meant[row.id][0], scope=meant[row.id][1]) if row.id in meant else row for row in rows]
+    return sorted(rows, key=itemgetter(0)), {alias: symbol for alias, (symbol, _) in meant.items()}
 
 
 def _homes(rows: Sequence[_Row], chunks: Numbers) -> tuple[_Homes, Edges]:
@@ -213,24 +216,14 @@ def _homes(rows: Sequence[_Row], chunks: Numbers) -> tuple[_Homes, Edges]:
     import numpy as np  # noqa: PLC0415 - as above
 
     numbers: dict[str, int] = {}
-    named: dict[tuple[str, str], list[int]] = {}
-    of_rows = np.empty(len(rows), np.int64)
-    for place, row in enumerate(rows):
-        number = of_rows[place] = numbers.setdefault(row.id, len(numbers))
-        for use in _GUESSED_AS[row.kind]:
-            meant = named.setdefault((use, row.name), [])
-            if not meant or meant[-1] != number:
-                meant.append(number)
+    of_rows = np.array([numbers.setdefault(row.id, len(numbers)) for row in rows], np.int64)
     placed = (chunks >= 0) & np.array([row.kind not in PLACELESS for row in rows], bool)
     defining = np.array([row.defines for row in rows], bool)
     defined = np.zeros(len(numbers), bool)
     defined[of_rows[placed & defining]] = True
     symbols, ends = _distinct(of_rows, chunks, placed & (defining | ~defined[of_rows]))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(symbols, minlength=len(numbers)))])
-    few = {key: meant for key, meant in named.items() if len(meant) <= MOST_GUESSES}
-    guess_offsets = np.concatenate([[0], np.cumsum([len(meant) for meant in few.values()], dtype=np.int64)])
-    guessed = np.array([number for meant in few.values() for number in meant], np.int64)
-    guesses = {key: place for place, key in enumerate(few)}
+    guesses, guess_offsets, guessed = _guesses(rows, of_rows)
     homes = _Homes(numbers, offsets, ends, guesses, guess_offsets, guessed)
     declared, starts = _distinct(of_rows, chunks, placed & ~defining & defined[of_rows])
     ends, owners = homes.of(declared)
@@ -238,55 +231,135 @@ def _homes(rows: Sequence[_Row], chunks: Numbers) -> tuple[_Homes, Edges]:
     return homes, Edges(starts[owners], ends, weight[owners])
 
 
-def _uses(db: Database, places: _Places, homes: _Homes) -> dict[str, Edges]:
-    """Edges from where a symbol is used to where it stands, by kind; symbols that many files use weigh less."""
+def _guesses(rows: Sequence[_Row], of_rows: Numbers) -> tuple[dict[str, int], Numbers, Numbers]:
+    """What uses known by their names only may mean, as _Homes keeps it."""
     import numpy as np  # noqa: PLC0415 - as above
 
-    size = (len(_KINDS), max(len(places.ids), 1), max(len(homes.numbers), 1))
-    found = [
-        _different(places, homes, rows, size)
-        for part in parts(places.rows)
-        if (rows := db.rows(f"{_USES} AND refs.file IN ({marks(part)})", part))
-    ]
+    names: dict[str, int] = {}
+    named = np.array([names.setdefault(row.name, len(names)) for row in rows], np.int64)
+    kinds = np.array([_KIND_NUMBERS[row.kind] for row in rows], np.int64)
+    spelt = list(names)
+    guesses: dict[str, int] = {}
+    sizes, guessed = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
+    for use, meant in _GUESSED.items():
+        name, symbol = _distinct(named, of_rows, np.isin(kinds, [_KIND_NUMBERS[kind] for kind in meant]))
+        number = np.bincount(name, minlength=len(names))
+        few = (number > 0) & (number <= MOST_GUESSES)
+        first = len(guesses)
+        guesses.update((f"{use.value} {spelt[at]}", first + n) for n, at in enumerate(np.flatnonzero(few).tolist()))
+        sizes.append(number[few])
+        guessed.append(symbol[few[name]])
+    return guesses, np.cumsum(np.concatenate(sizes)), np.concatenate(guessed)
+
+
+class _Uses(NamedTuple):
+    """What the uses of a tree come to."""
+
+    keys: Numbers  # the different ones of kind, chunk and symbol, in one number each as ``_size`` says, in order
+    sure: Masses  # for each of them, how sure the surest is
+    bases: set[tuple[str, str]]  # ids of a class and of one that it derives from
+    includes: set[tuple[int, str]]  # row of a file and path of what it includes
+
+
+def _size(places: _Places, homes: _Homes) -> tuple[int, int, int]:
+    return len(_KINDS), max(len(places.ids), 1), max(len(homes.numbers), 1)
+
+
+def _read_uses(db: Database, places: _Places, homes: _Homes) -> _Uses:
+    import numpy as np  # noqa: PLC0415 - as above
+
+    bases: set[tuple[str, str]] = set()
+    includes: set[tuple[int, str]] = set()
+    found: list[tuple[Numbers, Masses]] = []
+    numbers = np.zeros(max(places.rows, default=0) + 1, np.int64)
+    numbers[places.rows] = np.arange(len(places.rows))
+    last = db.number("SELECT coalesce(max(id), 0) FROM refs")
+    for start in range(0, last, _ROWS_AT_ONCE):
+        columns = _columns(db, start, start + _ROWS_AT_ONCE)
+        if columns is None:
+            continue
+        # Hundreds of thousands of rows: each column goes through one built-in function, not through a loop.
+        files, lines, kinds, targets, guesses, inside = columns
+        if "base" in kinds:
+            bases.update((who, what) for who, what in zip(inside, targets, strict=True) if who and what)
+        if "include" in kinds:
+            listed = zip(kinds, files.tolist(), targets, strict=True)
+            includes.update((file, target) for kind, file, target in listed if kind == "include" and target)
+        found.append(
+            _different(
+                np.array([*map(_NUMBERS.get, kinds, repeat(-1))]),
+                places.at(numbers[files], lines),
+                np.array([*map(homes.numbers.get, targets, repeat(-1))]),
+                np.array([*map(homes.guesses.get, guesses, repeat(-1))]),
+                places,
+                homes,
+            )
+        )
     keys = np.concatenate([np.zeros(0, np.int64), *(keys for keys, _ in found)])
     weight = np.concatenate([np.zeros(0), *(weight for _, weight in found)])
-    kinds, chunks, symbols = np.unravel_index(keys, size)
-    using, _ = _distinct(symbols, places.file[chunks], weight > 0)
-    users = np.bincount(using, minlength=size[2])
-    weight = weight * np.minimum(1.0, HUB / np.maximum(users, 1))[symbols]
-    ends, owners = homes.of(symbols)
-    weight = (weight / np.maximum(np.bincount(owners, minlength=len(symbols)), 1))[owners]
-    edges = Edges(chunks[owners], ends, weight)
-    return {kind: Edges(*(column[kinds[owners] == number] for column in edges)) for number, kind in enumerate(_KINDS)}
+    return _Uses(*_surest(keys, weight), bases, includes)
+
+
+def _columns(
+    db: Database, after: int, last: int
+) -> tuple[Numbers, Numbers, Sequence[str], Sequence[str], Sequence[str], Sequence[str]] | None:
+    """The uses of some numbers, column by column; None where there are none."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    ((number, *texts),) = db.rows(f"SELECT count(*), {_COLUMNS} FROM ({_USES})", (after, last))
+    if not number:
+        return None
+    files, lines, *words = (text.split("\n") for text in texts)
+    if any(len(column) != number for column in words):  # a path or a name may hold whatever separates them
+        files, lines, *words = zip(*db.rows(_USES, (after, last)), strict=True)
+    kinds, targets, guesses, inside = words
+    return np.array(files, np.int64), np.array(lines, np.int64), kinds, targets, guesses, inside
 
 
 def _different(
-    places: _Places, homes: _Homes, rows: Sequence[Row], size: tuple[int, int, int]
+    kinds: Numbers, chunks: Numbers, symbols: Numbers, guesses: Numbers, places: _Places, homes: _Homes
 ) -> tuple[Numbers, Masses]:
-    """The different uses of some files, as keys of kind, chunk and symbol, each with how sure the surest of them is."""
+    """The different ones among some uses. -1 stands for a kind or place that makes no edge, and for what is unknown."""
     import numpy as np  # noqa: PLC0415 - as above
 
-    # Hundreds of thousands of rows: each column goes through one built-in function, not through a loop.
-    files, lines, kinds, targets, names = zip(*rows, strict=True)  # names of what is known by them only
-    chunks = places.at(np.array([*map(places.numbers.__getitem__, files)]), np.array(lines))
-    numbers = np.array([*map(_NUMBERS.__getitem__, kinds)])
-    symbols = np.array([*map(homes.numbers.get, targets, repeat(-1))])
-    guesses = np.array([*map(homes.guesses.get, zip(kinds, names, strict=True), repeat(-1))])
-    (sure,) = np.nonzero((chunks >= 0) & (symbols >= 0))
-    (guessed,) = np.nonzero((chunks >= 0) & (guesses >= 0))
+    tied = (chunks >= 0) & (kinds >= 0)
+    (sure,) = np.nonzero(tied & (symbols >= 0))
+    (guessed,) = np.nonzero(tied & (guesses >= 0))
     first = homes.guess_offsets[guesses[guessed]]
     sizes = homes.guess_offsets[guesses[guessed] + 1] - first
     listed, owners = stretches(first, sizes)
     uses = np.concatenate([sure, guessed[owners]])
     meant = np.concatenate([symbols[sure], homes.guessed[listed]])
     sureness = np.concatenate([np.ones(len(sure)), (GUESS / np.maximum(sizes, 1))[owners]])
-    keys, where = np.unique(np.ravel_multi_index((numbers[uses], chunks[uses], meant), size), return_inverse=True)
-    weight = np.zeros(len(keys))
-    np.maximum.at(weight, where, sureness)
-    return keys, weight
+    return _surest(np.ravel_multi_index((kinds[uses], chunks[uses], meant), _size(places, homes)), sureness)
 
 
-def _overrides(db: Database, rows: Sequence[_Row], homes: _Homes) -> Edges:
+def _surest(keys: Numbers, weight: Masses) -> tuple[Numbers, Masses]:
+    """The different keys, in order, each with the most that it weighs."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    order = np.lexsort((weight, keys))
+    keys, weight = keys[order], weight[order]
+    last = np.concatenate([keys[1:] != keys[:-1], np.ones(min(len(keys), 1), bool)])
+    return keys[last], weight[last]
+
+
+def _edges_of(uses: _Uses, places: _Places, homes: _Homes) -> dict[str, Edges]:
+    """Edges from where a symbol is used to where it stands, by kind; symbols that many files use weigh less."""
+    import numpy as np  # noqa: PLC0415 - as above
+
+    size = _size(places, homes)
+    kinds, chunks, symbols = np.unravel_index(uses.keys, size)
+    using, _ = _distinct(symbols, places.file[chunks], uses.sure > 0)
+    users = np.bincount(using, minlength=size[2])
+    weight = uses.sure * np.minimum(1.0, HUB / np.maximum(users, 1))[symbols]
+    ends, owners = homes.of(symbols)
+    weight = (weight / np.maximum(np.bincount(owners, minlength=len(symbols)), 1))[owners]
+    edges = Edges(chunks[owners], ends, weight)
+    return {kind: Edges(*(column[kinds[owners] == number] for column in edges)) for number, kind in enumerate(_KINDS)}
+
+
+def _overrides(derived_from: Collection[tuple[str, str]], rows: Sequence[_Row], homes: _Homes) -> Edges:
     """Edges between methods of one name of a class and of the classes above it, as far as these are known."""
     import numpy as np  # noqa: PLC0415 - as above
 
@@ -296,17 +369,19 @@ def _overrides(db: Database, rows: Sequence[_Row], homes: _Homes) -> Edges:
         if row.kind in _OVERRIDING:
             methods.setdefault(row.scope, {}).setdefault(row.name, set()).add(homes.numbers[row.id])
     bases: dict[str, set[str]] = {}
-    for derived, base in db.rows(_BASES):
+    for derived, base in derived_from:
         if derived in qualified and base in qualified:
             bases.setdefault(qualified[derived], set()).add(qualified[base])
-    found: set[tuple[int, int]] = set()
+    width = max(len(homes.numbers), 1)
+    found = [np.zeros(0, np.int64)]
     for derived in bases:
         own = methods.get(derived, {})
         for base in _above(derived, bases):
             theirs = methods.get(base, {})
             for name in own.keys() & theirs.keys():
-                found |= {(lower, upper) for lower in own[name] for upper in theirs[name]}
-    listed = np.array(sorted(found), np.int64).reshape(-1, 2)
+                lower, upper = np.array([*own[name]]), np.array([*theirs[name]])
+                found.append((lower[:, np.newaxis] * width + upper).ravel())
+    listed = np.stack(np.divmod(np.unique(np.concatenate(found)), width), axis=1)
     starts, owners = homes.of(listed[:, 0])
     ends, again = homes.of(listed[owners, 1])
     return Edges(starts[again], ends, np.ones(len(ends)))
@@ -334,11 +409,11 @@ def _members(rows: Sequence[_Row], chunks: Numbers, classes: Mapping[str, int]) 
     return _shared(*_distinct(chunks, of_rows, (chunks >= 0) & (of_rows >= 0)))
 
 
-def _includes(db: Database, paths: Mapping[str, int], places: _Places) -> tuple[Edges, Edges]:
+def _includes(included: Collection[tuple[int, str]], paths: Mapping[str, int], places: _Places) -> tuple[Edges, Edges]:
     import numpy as np  # noqa: PLC0415 - as above
 
     rows = dict(zip(places.rows, paths.values(), strict=True))
-    found = sorted({(rows[file], paths[target]) for file, target in db.rows(_INCLUDES) if target in paths})
+    found = sorted({(rows[file], paths[target]) for file, target in included if target in paths})
     listed = np.array(found, np.int64).reshape(-1, 2)
     return _shared(listed[:, 0], listed[:, 1])
 

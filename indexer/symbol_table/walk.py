@@ -3,8 +3,9 @@ a declaration's definition stands, which files belong together.
 
 The walk is personalised PageRank by local push (Andersen, Chung and Lang, FOCS 2006): mass starts at the seeds, a part
 of it stays at each chunk it meets and the rest goes on along that chunk's edges, until what is left is too little to
-matter. That bounds the work, whatever the size of the tree. Edges are read from the table once for each of its
-generations and kept in arrays. Nothing here knows what a question is, nor how its seeds were found.
+matter. That bounds the work, whatever the size of the tree. Edges are kept in arrays, and stored beside the table. What
+is stored is walked even while the table has gone on: to make it again takes longer than a file is read in, and a few
+changed chunks change little. Nothing here knows what a question is, nor how its seeds were found.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from indexer.model import ChunkId, Span, SymbolId
 from indexer.symbol_table.database import Database, marks
+from indexer.symbol_table.names import parts
 from indexer.symbol_table.ties import MADE_OF, PLACELESS, Edges, Masses, Numbers, Parts, read, stretches
 
 
@@ -57,10 +59,21 @@ class Adjacency(NamedTuple):
     shares: Masses  # shape (edges,)
 
 
+class Made(NamedTuple):
+    """Edges as a row of the table ``walks``."""
+
+    made_of: str
+    chunks: str
+    offsets: bytes
+    targets: bytes
+    shares: bytes
+
+
 class _Graph(NamedTuple):
     chunks: list[ChunkId]
     numbers: dict[ChunkId, int]
     edges: Adjacency
+    generation: int  # of the table that it was made of
 
 
 class Walk:
@@ -77,11 +90,17 @@ class Walk:
 
         The seeds' scores, made to add up to 1, say how often the walk starts at each; those that are not above 0 and
         those of no chunk count for nothing. That it starts at a seed hardly counts, for the caller knew that: a seed
-        is high where the others lead to it. Masses add up to 1 at most. Empty while files wait to be linked.
+        is high where the others lead to it. Masses add up to 1 at most. Empty while there is no graph yet.
         """
-        graph = self._current() if seeds and limit > 0 else None
-        if graph is None:
+        if not seeds or limit < 1:
             return []
+        with self._db.moment():
+            graph = self._current()
+            return [] if graph is None else self._from_chunks(graph, seeds, limit, within)
+
+    def _from_chunks(
+        self, graph: _Graph, seeds: Sequence[tuple[ChunkId, float]], limit: int, within: Collection[ChunkId] | None
+    ) -> list[tuple[ChunkId, float]]:
         import numpy as np  # noqa: PLC0415 - brings 0.1 s, which symbol look-ups do without
 
         start = np.zeros(len(graph.edges.offsets) - 1)
@@ -95,9 +114,27 @@ class Walk:
         start /= total
         mass = push(graph.edges, start, RESTART, TOLERANCE) - (1 - OWN) * RESTART * start
         mass = np.maximum(mass[: len(graph.chunks)], 0)  # a seed of more edges than its share is worth is not pushed
-        numbers = _most(mass, limit if within is None else len(mass))
-        found = [(graph.chunks[number], float(mass[number])) for number in numbers]
-        return found if within is None else [(chunk, share) for chunk, share in found if chunk in within][:limit]
+        if within is not None:
+            mass *= [chunk in within for chunk in graph.chunks]
+        least = limit
+        while True:
+            numbers = _most(mass, least)
+            found = self._there(graph, [graph.chunks[number] for number in numbers])
+            if len(found) >= limit or len(numbers) < least:
+                return [
+                    (graph.chunks[number], float(mass[number])) for number in numbers if graph.chunks[number] in found
+                ][:limit]
+            least *= 2
+
+    def _there(self, graph: _Graph, chunks: Sequence[ChunkId]) -> Collection[ChunkId]:
+        """Those of the chunks of a graph that the table still has."""
+        if graph.generation == self._db.generation():
+            return frozenset(chunks)
+        return {
+            row[0]
+            for part in parts(chunks)
+            for row in self._db.rows(f"SELECT id FROM chunks WHERE id IN ({marks(part)})", part)
+        }
 
     def important(self, limit: int) -> list[tuple[SymbolId, float]]:
         """(symbol, mass), most first, equal ones by id: where walks come by that start anywhere.
@@ -116,13 +153,15 @@ class Walk:
         mass = _from_anywhere(graph)
         found: dict[SymbolId, float] = {}
         for chunk, symbol in rows:
-            found[symbol] = found.get(symbol, 0.0) + float(mass[graph.numbers[chunk]])
+            number = graph.numbers.get(chunk)
+            if number is not None:
+                found[symbol] = found.get(symbol, 0.0) + float(mass[number])
         return sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
     def everywhere(self) -> list[tuple[Span, float]]:
         """(place, mass) of every chunk, by place: how much a walk that starts anywhere comes by there.
 
-        Empty while files wait to be linked.
+        Chunks that came after the graph was made have none. Empty while there is no graph yet.
         """
         with self._db.moment():
             graph = self._current()
@@ -132,51 +171,85 @@ class Walk:
             )
         if graph is None or not rows:
             return []
-        mass = _from_anywhere(graph).tolist()
-        return [(Span(*place), mass[graph.numbers[chunk]]) for chunk, *place in rows]
+        mass = dict(zip(graph.chunks, _from_anywhere(graph).tolist(), strict=False))  # nodes beyond are no chunks
+        return [(Span(*place), mass.get(chunk, 0.0)) for chunk, *place in rows]
+
+    def version(self) -> str:
+        """Another one means that walks may lead elsewhere, although the table is the same."""
+        return self._stored()
 
     def keep(self) -> bool:
         """Stores the edges as they are now, so that those who open the table need not read them together. False where
         they are stored already, or files wait to be linked. The caller owns the folder.
         """
+        made = self.made()
+        if made is not None:
+            self.store(made)
+        return made is not None
+
+    def made(self) -> Made | None:
+        """The edges as they are now, as they are stored; None where they are, or files wait to be linked.
+
+        Takes seconds for a large tree, and nobody need own the folder meanwhile.
+        """
         with self._db.moment():
             made_of = self._made_of()
-            if self._db.row("SELECT 1 FROM walks WHERE made_of = ?", (made_of,)) or self._waiting():
-                return False
-            edges = _compact(assembled(read(self._db), WEIGHTS, LEAST_ROW))
+            if self._stored() == made_of or self._waiting():
+                return None
+            ties = read(self._db)
+        edges = _compact(assembled(ties, WEIGHTS, LEAST_ROW))
+        return Made(made_of, "\n".join(ties.chunks), *(column.tobytes() for column in edges))
+
+    def store(self, made: Made) -> None:
+        """Stores edges, also those of the table as it was a moment ago. The caller owns the folder."""
         with self._db.transaction():
             self._db.run("DELETE FROM walks")
-            self._db.run("INSERT INTO walks VALUES(?, ?, ?, ?)", (made_of, *(column.tobytes() for column in edges)))
-        return True
+            self._db.run("INSERT INTO walks VALUES(?, ?, ?, ?, ?)", made)
 
     def _current(self) -> _Graph | None:
-        """The graph of the table as it is; None while links are missing, which would change it under the reader."""
-        with self._db.moment():
-            if self._waiting():
-                return None
-            return self._db.commons.of("walk", self._db.generation(), self._read)
+        """The graph that is stored, of the table as it is or was. Where there is none it is made, unless links are
+        missing, which would change it under the reader: then None. To be called within a moment.
+        """
+        stored = self._stored()
+        if stored.partition(" ")[2] == _CONSTANTS:
+            return self._db.commons.of("walk", stored, self._read)
+        if self._waiting():
+            return None
+        return self._db.commons.of("walk", self._made_of(), self._made)
 
     def _read(self, _before: object) -> _Graph:
         import numpy as np  # noqa: PLC0415 - as above
 
-        stored = self._db.row("SELECT offsets, targets, shares FROM walks WHERE made_of = ?", (self._made_of(),))
-        if stored:
-            offsets, targets, shares = stored
-            edges = Adjacency(
-                np.frombuffer(offsets, np.int64), np.frombuffer(targets, np.int32), np.frombuffer(shares, np.float32)
-            )
-        else:
-            edges = _compact(assembled(read(self._db), WEIGHTS, LEAST_ROW))
-        chunks = [ChunkId(row[0]) for row in self._db.rows("SELECT id FROM chunks ORDER BY id")]
-        return _Graph(chunks, {chunk: place for place, chunk in enumerate(chunks)}, edges)
+        ((made_of, ids, offsets, targets, shares),) = self._db.rows("SELECT * FROM walks")
+        edges = Adjacency(
+            np.frombuffer(offsets, np.int64), np.frombuffer(targets, np.int32), np.frombuffer(shares, np.float32)
+        )
+        chunks = ids.split("\n") if ids else []
+        return _graph(chunks, edges, int(made_of.partition(" ")[0]))
+
+    def _made(self, _before: object) -> _Graph:
+        ties = read(self._db)
+        return _graph(ties.chunks, _compact(assembled(ties, WEIGHTS, LEAST_ROW)), self._db.generation())
+
+    def _stored(self) -> str:
+        """What the stored graph was made of; "" where none is stored."""
+        found = self._db.settled("SELECT made_of FROM walks")
+        return str(found[0][0]) if found else ""
 
     def _waiting(self) -> bool:
         return bool(self._db.settled("SELECT 1 FROM unlinked LIMIT 1"))
 
     def _made_of(self) -> str:
-        """What stored edges must be made of to be those of the table as it is."""
-        constants = (MADE_AS, WEIGHTS, LEAST_ROW, *MADE_OF)
-        return f"{self._db.generation()} {constants}"
+        """What a stored graph must be made of to be that of the table as it is."""
+        return f"{self._db.generation()} {_CONSTANTS}"
+
+
+# Edges that were made otherwise are not walked.
+_CONSTANTS = str((MADE_AS, WEIGHTS, LEAST_ROW, *MADE_OF))
+
+
+def _graph(chunks: list[ChunkId], edges: Adjacency, generation: int) -> _Graph:
+    return _Graph(chunks, {chunk: place for place, chunk in enumerate(chunks)}, edges, generation)
 
 
 def _from_anywhere(graph: _Graph) -> Masses:

@@ -18,7 +18,7 @@ import pytest
 
 from indexer.index import DataFolder, Index
 from indexer.pipeline import EMBED_BATCH, EmbedderSource
-from tests.support.command import COMMAND, LIMIT_S, environment, run
+from tests.support.command import COMMAND, LIMIT_S, environment, run, run_here
 from tests.support.fake_embedder import FakeEmbedder
 from tests.support.trees import contents, index_of, write_tree
 
@@ -36,8 +36,8 @@ import sys
 import indexer.embedding
 from hub import indexing
 from hub.cli import main, progress
-from indexer import pipeline
-from indexer.index import Index
+from indexer import parsing
+from indexer.carrying import Carrier
 from indexer.symbol_table.table import SymbolTable
 from tests.support.fake_embedder import FakeEmbedder
 
@@ -76,12 +76,12 @@ def _lines():
             hold()
     return reporting
 progress._lines = _lines
-for owner, name in ((SymbolTable, "_write_chunks"), (SymbolTable, "clear_outbox"), (Index, "_apply"),
+for owner, name in ((SymbolTable, "_write_chunks"), (SymbolTable, "clear_outbox"), (Carrier, "_apply"),
                     (SymbolTable, "store_vectors"), (SymbolTable, "_drop_chunks")):
     if point == name:
         held_before(owner, name)
 if point == "first parser":
-    submit = pipeline._submit
+    submit = parsing._submit
     held = []
     def submit_and_hold(*arguments):
         future = submit(*arguments)
@@ -93,7 +93,7 @@ if point == "first parser":
             pass
         hold()
         return future
-    pipeline._submit = submit_and_hold
+    parsing._submit = submit_and_hold
 if __name__ == "__main__":
     sys.exit(main())
 '''
@@ -212,7 +212,7 @@ def test_ctrl_c_while_parsing_keeps_the_finished_files_and_the_next_run_goes_on(
     assert "crashed" not in said
     kept = kept_files(tmp_path)
     assert 100 <= len(kept) < FILES
-    report = run(["index", root, "--json", "--no-vectors"], tmp_path / "data").json()
+    report = run_here(["index", root, "--json", "--no-vectors"], tmp_path / "data").json()
     assert (report["files"], report["changed"]) == (FILES, FILES - len(kept))
 
 
@@ -237,17 +237,17 @@ def test_ctrl_c_while_the_real_model_embeds_keeps_the_vectors_that_are_done(tmp_
     data = tmp_path / "data"
     with running([COMMAND, "index", str(root)], data) as command:
         command.wait_for("computing vectors (search works already): 192\n")
-        assert run(["symbol", "number_7"], data).code == 0, "text and symbols can be searched while vectors follow"
+        assert run_here(["symbol", "number_7"], data).code == 0, "text and symbols can be searched while vectors follow"
         command.press_ctrl_c()
         assert command.end() == 130, command.said.decode()
     assert "Traceback" not in command.said.decode()
-    state = run(["status", "--json"], data, WITH_ENCODER).json()["workspaces"][0]
+    state = run_here(["status", "--json"], data, WITH_ENCODER).json()["workspaces"][0]
     assert state["files"] == 3 * EMBED_BATCH
     assert state["waiting_for_vectors"] % EMBED_BATCH == 0
     report = run(["index", root, "--json"], data, WITH_ENCODER).json()
     assert (report["changed"], report["embedded"]) == (0, state["waiting_for_vectors"])
     assert report["waiting_for_vectors"] == 0
-    assert run(["repair", "--json"], data).json()["repairs"][0]["done"] == "nothing to mend"
+    assert run_here(["repair", "--json"], data).json()["repairs"][0]["done"] == "nothing to mend"
 
 
 def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_finished(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing_that_was_finished(tmp_p
     assert command.said.decode().endswith("codehub: Stopped.\n")
     kept = kept_files(tmp_path)
     assert 64 <= len(kept) < FILES
-    report = run(["index", root, "--json", "--no-vectors"], tmp_path / "data").json()
+    report = run_here(["index", root, "--json", "--no-vectors"], tmp_path / "data").json()
     assert (report["files"], report["changed"]) == (FILES, FILES - len(kept))
 
 
@@ -315,6 +315,6 @@ def test_repair_alone_brings_chroma_up_after_a_kill_between_the_stores(tmp_path:
         command.wait_for("HELD\n")
         command.kill()
         assert command.end() == -signal.SIGKILL
-    repaired = run(["repair", "--json"], tmp_path / "data")
+    repaired = run_here(["repair", "--json"], tmp_path / "data")
     assert repaired.json() == {"repairs": [{"workspace": "tree", "done": f"{FILES} waiting entries brought to Chroma"}]}
     check_whole(tmp_path)

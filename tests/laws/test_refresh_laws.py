@@ -127,7 +127,7 @@ class Refreshing(RuleBasedStateMachine):
             self._refresh(index)
             expected = (contents(index), words_of(index))
         with refreshed.owned(), Index.for_writing(refreshed, "w", self.root) as index:
-            index.rebuild_vectors = self._count_rebuild  # type: ignore[method-assign]
+            index.carrier.rebuild = self._count_rebuild  # type: ignore[method-assign]
             self._refresh(index)
             assert (contents(index), words_of(index)) == expected
             assert index.table.outbox_depth() == 0
@@ -178,16 +178,16 @@ class Refreshing(RuleBasedStateMachine):
         table = index.table
         match point:
             case "before Chroma":
-                index._apply = die  # type: ignore[method-assign]
+                index.carrier._apply = die  # type: ignore[method-assign]
             case "between taking out and putting in":
-                real: Callable[..., list[tuple[object, object]]] = index._chroma_vectors  # type: ignore[assignment]
+                real: Callable[..., list[tuple[object, object]]] = index.carrier.chroma  # type: ignore[assignment]
 
                 def half(*about: object) -> object:
                     vectors = real(*about)
                     vectors.upsert = die  # type: ignore[attr-defined]
                     return vectors
 
-                index._chroma_vectors = half  # type: ignore[method-assign, assignment]
+                index.carrier.chroma = half  # type: ignore[method-assign, assignment]
             case "after Chroma":
                 table.clear_outbox = die  # type: ignore[method-assign]
             case "before the vectors are stored":
