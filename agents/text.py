@@ -7,6 +7,7 @@ a number before each line, so that no line of it can pass for one of ours. Knows
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from hub.following import behind_words
 from hub.prompting import visible
 from indexer.model import Span, Stamp
 
@@ -59,7 +60,8 @@ def stamp_line(workspace: str, stamp: Stamp) -> str:
     """What state of the tree a result shows, in one line."""
     at = f" at {stamp.commit[:12]}" if stamp.commit else ""
     dirty = " with local changes" if stamp.dirty else ""
-    return one_line(f"[{workspace}{at}{dirty}, indexed {stamp.indexed_at[:19]}Z]")
+    behind = f", {words}" if (words := behind_words(stamp)) else ""
+    return one_line(f"[{workspace}{at}{dirty}, indexed {stamp.indexed_at[:19]}Z{behind}]")
 
 
 def numbered(lines: Iterable[tuple[int, str]]) -> str:

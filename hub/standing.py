@@ -13,6 +13,7 @@ from typing import NamedTuple
 from hub.confidence.drift import COMMITS, Shift, Taken, shifts, stale
 from hub.confidence.recent import recent
 from hub.confidence.stored import stored_record, version_of_shipped
+from hub.following import stamp
 from hub.shapes import Json, stamp_shape
 from indexer import history
 from indexer.index import DataFolder, Index
@@ -72,7 +73,7 @@ def state_shape(data: DataFolder, index: Index, embedders: Iterable[str]) -> Jso
     table = index.table
     now = standing(data, index)
     return {
-        "stamp": stamp_shape(index.stamp()),
+        "stamp": stamp_shape(stamp(data.path, index)),
         "changed_files": len(index.changed_since(table.known_files())),
         **asdict(table.counts()),
         "redacted": len(table.redactions()) + index.log.redactions(),

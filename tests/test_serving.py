@@ -31,6 +31,7 @@ from tests.support.trees import COUNTER, index_of, write_tree
 ROOT = Path(__file__).parent.parent
 START_S = 60.0
 NAME = "Qwen/Qwen3-8B"
+NOBODY_FOLLOWS = {"CODEHUB_WATCH_ENABLED": "0"}
 
 
 @dataclass
@@ -63,7 +64,7 @@ def running(data: Path, *arguments: str, **environment: str) -> Iterator[Running
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "CODEHUB_BACKEND": "none", "CODEHUB_EMBEDDINGS": "none", **environment},
+        env={**os.environ, "CODEHUB_BACKEND": "none", "CODEHUB_EMBEDDINGS": "none", **NOBODY_FOLLOWS, **environment},
     ) as process:
         watchdog = threading.Timer(START_S, process.kill)
         watchdog.start()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from hub import background, health, indexing, shapes, wiring
+from hub import background, following, health, indexing, shapes, wiring
 from hub.auth.model import ALL_WORKSPACES
 from hub.calibrating import unattended
 from hub.cli import DONE, FAILED, NOTHING
@@ -58,7 +58,13 @@ def status(options: argparse.Namespace) -> int:
     if options.workspace is not None:
         workspaces = [wiring.choose_workspace(workspaces, options.workspace, Path())]
     told = spool.waiting(settings.data, [workspace.root for workspace in workspaces])
-    entries = [_state(data, workspace, sources) | {"told": workspace.root in told} for workspace in workspaces]
+    followed = {tree.workspace: tree for tree in following.state(settings.data)}
+    entries = [
+        _state(data, workspace, sources)
+        | {"told": workspace.root in told}
+        | {"followed": following.followed_shape(followed[workspace.name]) if workspace.name in followed else None}
+        for workspace in workspaces
+    ]
     at_work, learning = background.state(data), unattended.state(data)
     if options.json:
         print_json(
@@ -74,6 +80,8 @@ def status(options: argparse.Namespace) -> int:
         print("Nothing is indexed yet. Run `codehub index PATH`.")
     for entry in entries if not options.json else ():
         _print_status(entry)
+        if tree := followed.get(entry["workspace"]):
+            print(f"  {following.words_of(tree)}")
     if at_work and not options.json:
         _print_background(at_work)
     if learning and not options.json:

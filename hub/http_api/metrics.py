@@ -8,7 +8,7 @@ number is bounded, and none is text of users.
 import threading
 import time
 from collections import Counter as Counted
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -19,10 +19,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.samples import Sample
 
-from hub import monitoring
+from hub import following, monitoring
 from hub.auth.model import ALL_WORKSPACES, LOCAL, Principal
 from hub.capacity.machine import Sampler
 from hub.errors import WorkspaceError
+from hub.following import Followed, Mode
 from hub.http_api.access import principal_of
 from hub.http_api.errors import answers
 from hub.http_api.overview import FRESHNESS
@@ -57,6 +58,28 @@ _OF_INDEX = {
     "problems": "Places that could not be read as C++.",
     "secrets": "Places where what looks like a secret was taken out.",
 }
+
+
+def _told(tree: Followed) -> float:
+    return float(tree.mode is Mode.INOTIFY)
+
+
+# Counts are since the process that follows began.
+_OF_FOLLOWING: tuple[tuple[str, str, Callable[[Followed], float]], ...] = (
+    ("told", "1 if the kernel tells of the tree's changes, 0 if they are looked for, or its folder is away.", _told),
+    (
+        "behind_seconds",
+        "Since the first change that was noticed and is not in the index yet.",
+        lambda tree: tree.behind_s,
+    ),
+    ("waiting", "Files and folders that wait to be looked at.", lambda tree: float(tree.pending)),
+    ("watches", "Folders that the kernel watches for it.", lambda tree: float(tree.watches)),
+    ("failing", "1 if the last refresh failed and is tried again.", lambda tree: float(bool(tree.error))),
+    ("hints", "Times that something was noticed.", lambda tree: float(tree.hints)),
+    ("refreshes", "Times that the index was brought up to date.", lambda tree: float(tree.refreshes)),
+    ("refresh_seconds", "What that took together.", lambda tree: tree.refresh_s),
+    ("corrected", "Files found changed of which nothing had been noticed.", lambda tree: float(tree.corrected)),
+)
 
 
 class Metrics:
@@ -159,7 +182,7 @@ class Metrics:
         """
         whole = principal is None or principal.sees(ALL_WORKSPACES)
         seen = tuple(workspace.name for workspace in state.workspaces.visible(principal or LOCAL))
-        own = (*self._registry.collect(), *_jobs(state), *self._indexes(state, seen, now))
+        own = (*self._registry.collect(), *_jobs(state), *self._indexes(state, seen, now), *_followed(state, seen))
         if not whole:
             return generate_latest(_Collected(_only(own, frozenset(seen))))
         memory = self._sampler.sample()
@@ -224,6 +247,17 @@ def _jobs(state: State) -> Iterator[Metric]:
     for labels, number in sorted(counts.items()):
         family.add_metric(labels, number)
     yield family
+
+
+def _followed(state: State, seen: Collection[str]) -> Iterator[Metric]:
+    """How the trees stand that are followed; nothing where none is."""
+    trees = [tree for tree in following.state(state.settings.data) if tree.workspace in seen]
+    for name, words, value in _OF_FOLLOWING:
+        family = GaugeMetricFamily(f"codehub_follow_{name}", words, labels=("workspace",))
+        for tree in trees:
+            family.add_metric((tree.workspace,), value(tree))
+        if trees:
+            yield family
 
 
 def _server(state: State, now: float) -> Iterator[Metric]:

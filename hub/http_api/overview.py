@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 from pydantic import Field
 
-from hub import background, shapes
+from hub import background, following, shapes
 from hub.calibrating import unattended
 from hub.capacity import calibration, catalogue, machine, planning
 from hub.capacity.model import Calibration, KvType
@@ -74,6 +74,7 @@ async def workspace(
 def _state_of(data: DataFolder, index: Index) -> Json:
     moved = FRESHNESS.of(index.root, index.stamp().commit)
     at_work, learning = background.state(data), unattended.state(data)
+    followed = next((tree for tree in following.state(data.path) if tree.workspace == index.workspace), None)
     return {
         "name": index.workspace,
         "root": str(index.root),
@@ -81,6 +82,7 @@ def _state_of(data: DataFolder, index: Index) -> Json:
         "behind_s": moved.seconds,
         "behind_commits": moved.commits,
         **state_shape(data, index, index.table.embedders()),
+        "followed": following.followed_shape(followed) if followed else None,
         # Both work for the whole folder: what they do to other workspaces is no business of this one's readers.
         "background": asdict(at_work) if at_work and at_work.workspace == index.workspace else None,
         "calibrating": asdict(learning) if learning and learning.workspace == index.workspace else None,

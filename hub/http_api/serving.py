@@ -33,6 +33,7 @@ from hub.auth.model import LOCAL
 from hub.auth.store import KeyRing
 from hub.config import Settings
 from hub.errors import SettingsError
+from hub.follower.minding import minded
 from hub.http_api import access, app, logs
 from hub.http_api.extending import Extend, Extension
 from hub.http_api.metrics import Metrics
@@ -110,6 +111,7 @@ def serve(settings: Settings, tell: Callable[[Started], None], extend: Sequence[
 
         stack.callback((settings.data / TOLD).unlink, missing_ok=True)
         server = Server(state, ((listener, context), (local, None)), started, extensions=extensions)
+        stack.enter_context(minded(settings))
         _settle_memory()
         server.run()
         if server.force_exit:

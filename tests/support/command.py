@@ -1,5 +1,7 @@
-"""Runs the ``codehub`` command as its users do: in a process of its own, with a closed environment."""
+"""Runs the ``codehub`` command with a closed environment: in a process of its own as its users do, or in this one."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from agents.command import main
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = "import sys; from agents.command import main; sys.exit(main())"
@@ -48,6 +53,7 @@ def environment(data: Path, settings: Mapping[str, str] | None = None) -> dict[s
         "CODEHUB_DATA": str(data),
         "CODEHUB_BACKEND": "none",
         "CODEHUB_INDEX_BACKGROUND": "0",
+        "CODEHUB_WATCH_ENABLED": "0",
         **(settings or {}),
     }
 
@@ -70,6 +76,29 @@ def run(
         check=False,
     )
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+
+
+def run_here(
+    arguments: Sequence[str | Path], data: Path, settings: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Done:
+    """The same in this process, which has imported by then what takes a new one a second: for all but what is true of
+    processes, such as signals, users and terminals.
+    """
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with (
+        mock.patch.dict(os.environ, environment(data, settings), clear=True),
+        contextlib.chdir(cwd or data.parent),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            code = main([*map(str, arguments)])
+        except SystemExit as end:  # argparse has said what is wrong
+            code = end.code if isinstance(end.code, int) else 1
+    for stream in (out, err):
+        stream.flush()
+    said = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]
+    return Done(code, *said)
 
 
 _HOLD = """

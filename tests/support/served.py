@@ -67,6 +67,7 @@ def settings_for(data: Path, **changes: Any) -> Settings:
         "server_asks_per_minute": 1_000_000,
         "index_background": False,
         "calibration_background": False,
+        "watch_enabled": False,
     }
     return config.load({**flags, **changes}, environment={}, folder=data)
 
