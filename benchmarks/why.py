@@ -25,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from agent_tokens import indexed  # noqa: E402 - the path is set above, so that a plain checkout works
 from end_to_end import machine  # noqa: E402 - as above
 
+from hub import config  # noqa: E402 - as above
+from hub.changes import keep_up  # noqa: E402 - as above
 from hub.service import Service, Story  # noqa: E402 - as above
 
 QUESTIONS = Path(__file__).resolve().parent / "why_questions.toml"
@@ -111,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found: list[Found] = []
     for name, root in trees.items():
         with TemporaryDirectory() as folder, indexed(root, Path(folder)) as service:
+            keep_up(config.load({"data": Path(folder)}, environment={}), service.workspace)  # as indexing does
             found += [asked(service, question) for question in wanted if question.tree == name]
     if options.json:
         print(json.dumps({"machine": machine(), "found": [asdict(each) for each in found]}, indent=2))

@@ -20,8 +20,8 @@ from hub.auth.model import Grant
 from hub.auth.model import Scope as Right
 from hub.config import Settings
 from hub.http_api.app import application
-from hub.http_api.hooks import delivered, repositories
 from hub.http_api.state import State
+from hub.http_api.webhooks import delivered, repositories
 from tests.support.asgi import Reply, ask, bearer, sent
 from tests.support.server_state import EVERYTHING, state_in
 from tests.support.trees import index_of, write_tree

@@ -1,13 +1,21 @@
 """The command that says why code is what it is: why."""
 
 import argparse
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
-from hub import shapes
+from hub import remembering, shapes
+from hub.auth import audit
+from hub.auth.audit import AuditLog
+from hub.auth.model import LOCAL
 from hub.cli import DONE, NOTHING
-from hub.cli.output import opened_service, print_json, print_notes
+from hub.cli.output import opened_service, print_json, print_notes, settings_of
+from hub.knowledge import Lasting, lasting
 from hub.prompting import visible
-from hub.service import Story
+from hub.remembering import Standing
+from hub.service import Service, Story
 
 _COMMENT_LINES = 6
 
@@ -15,14 +23,23 @@ _COMMENT_LINES = 6
 def why(options: argparse.Namespace) -> int:
     with opened_service(options) as service:
         story = service.why(" ".join(options.asked), options.limit)
+        kept = _kept(settings_of(options).data, service, story, options.limit)
     if options.json:
-        print_json(shapes.story_shape(story))
+        print_json({**shapes.story_shape(story), "kept": [remembering.entry_shape(each) for each in kept]})
     else:
-        _print_story(story)
-    return DONE if story.reasons or story.commits else NOTHING
+        _print_story(story, kept)
+    return DONE if story.reasons or story.commits or kept else NOTHING
 
 
-def _print_story(story: Story) -> None:
+def _kept(data: Path, service: Service, story: Story, limit: int) -> tuple[Standing, ...]:
+    """What people keep about it; nothing where nobody ever kept anything."""
+    if not (data / lasting.FILE).exists():
+        return ()
+    with closing(Lasting(data / lasting.FILE, AuditLog(data / audit.FILE))) as store:
+        return remembering.beside(store, LOCAL, service, story, limit)
+
+
+def _print_story(story: Story, kept: Sequence[Standing]) -> None:
     if story.symbols:
         symbol = story.symbols[0]
         print(f"{symbol.span}  {symbol.kind.value} {symbol.qualified_name}")
@@ -30,6 +47,7 @@ def _print_story(story: Story) -> None:
         print(story.span)
     for line in [line for line in visible(story.comment).split("\n") if line.strip()][:_COMMENT_LINES]:
         print(f"    {line.strip()}")
+    _print_kept(kept)
     if story.reasons:
         print("why, the best reason first:")
     else:
@@ -46,6 +64,17 @@ def _print_story(story: Story) -> None:
     if story.span is not None:
         _print_commits(story)
     print_notes(story.notes)
+
+
+def _print_kept(kept: Sequence[Standing]) -> None:
+    if kept:
+        print("what people keep of it:")
+    for each in kept:
+        entry = each.entry
+        print(f"  {entry.kind.value} {entry.id} by {visible(entry.author)}: {visible(entry.title)}")
+        said = [line for line in entry.text.split("\n")[:_COMMENT_LINES] if line != entry.title]
+        for line in [*remembering.warnings(each), *said]:
+            print(f"    | {visible(line)}")
 
 
 def _print_commits(story: Story) -> None:

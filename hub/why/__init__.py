@@ -1,4 +1,4 @@
-"""Why a piece of code is what it is, out of comments, commits and decisions. No language model is asked.
+"""Why code is what it is, out of comments, commits, merges, pull requests and decisions. No language model is asked.
 
 Every statement is somebody's own sentence with the place or the commit that it comes from; what is computed is which of
 them come first. Which sentence gives a reason, and what a document is about, are guesses by words, and ranked as such.
@@ -12,10 +12,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from hub import reasons
+from hub.changes import Shelf
 from hub.model import Hit
 from hub.retrieval import Filters
 from hub.why.documents import Decision, Name, Search, linked, naming, speaking
 from hub.why.lines import Made, made
+from hub.why.merges import Landed, brought
+from hub.why.merges import speaking as merged
 from indexer import history
 from indexer.index import Index, Told
 from indexer.model import Commit, Span, Symbol, SymbolKind
@@ -33,6 +36,7 @@ MOST_SENTENCES = 3
 # What a reason is worth: judgements, between 0 and about 1.3. A decision that names the thing, or that a comment points
 # at, comes before the commit that wrote the line; that one before commits known by names only.
 LINES, NAMED, ASKED = 0.5, 0.35, 0.6
+BROUGHT, MERGED = 0.4, 0.35  # of what brought the commits of lines in; of a question, for the best merge
 SAYS_WHY = (0.0, 0.12, 0.25)  # by the weight of the surest sentence
 SPEAKS_OF_IT = 0.2
 SAID_LITTLE = -0.25  # a subject that tells of no reason, or a message without one
@@ -59,6 +63,8 @@ class ReasonKind(StrEnum):
     COMMENT = "comment"
     COMMIT = "commit"
     DECISION = "decision"
+    MERGE = "merge"
+    PULL = "pull request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,31 +122,33 @@ class _Known:
     worth: float
 
 
-def why(index: Index, search: Search, asked: str, limit: int) -> Story:
+def why(index: Index, search: Search, asked: str, limit: int, shelf: Shelf | None = None) -> Story:
     """The story of ``PATH:LINE`` or ``PATH:FIRST-LAST``, of a symbol, of a file, or of a question in words.
 
-    At most ``limit`` reasons, commits and decisions each. Raises QuestionError where a path may be several files.
+    At most ``limit`` reasons, commits and decisions each. ``shelf`` holds what merges changed. Raises QuestionError
+    where a path may be several files.
     """
     asked = asked.strip()
+    shelf = shelf or Shelf(index)
     place = _PLACE.fullmatch(asked)
     path = index.graph.file(place["path"]) if place else None
     if place and path and index.table.known_file(path):
         first = max(1, int(place["first"]))
         last = min(max(first, int(place["last"] or first)), first + MOST_LINES - 1)
-        return _of_lines(index, search, asked, Span(path, first, last), limit)
+        return _of_lines(index, search, shelf, asked, Span(path, first, last), limit)
     symbols = [each for each in index.facts.symbols_named(asked, MOST_NAMESAKES) if each.kind not in _CALLABLE]
     if symbols:
-        return _of_symbol(index, search, asked, symbols, limit)
+        return _of_symbol(index, search, shelf, asked, symbols, limit)
     whole = index.graph.file(asked) if asked and " " not in asked else None
     if whole and index.table.known_file(whole):
-        return _of_file(index, search, asked, whole, limit)
-    return _of_question(index, search, asked, limit)
+        return _of_file(index, search, shelf, asked, whole, limit)
+    return _of_question(index, search, shelf, asked, limit)
 
 
 # The four ways to ask
 
 
-def _of_lines(index: Index, search: Search, asked: str, span: Span, limit: int) -> Story:
+def _of_lines(index: Index, search: Search, shelf: Shelf, asked: str, span: Span, limit: int) -> Story:
     outline = index.facts.names.outline(span.path, span.first_line, span.last_line)
     known = {symbol.id: symbol for symbol in index.facts.names.by_ids(row.id for row in outline)}
     around = [known[row.id] for row in reversed(outline) if row.id in known]
@@ -157,10 +165,10 @@ def _of_lines(index: Index, search: Search, asked: str, span: Span, limit: int) 
     comments = [(where, comment)] if comment else []
     doc = next((each for each in around[:1] if each.doc), None)
     comments += [(_beginning(doc), doc.doc)] if doc and doc.doc != comment else []
-    return _told(index, search, asked, tuple(around), span, comments, names, commits, told.notes, limit)
+    return _told(index, search, shelf, asked, tuple(around), span, comments, names, commits, told.notes, limit)
 
 
-def _of_symbol(index: Index, search: Search, asked: str, symbols: Sequence[Symbol], limit: int) -> Story:
+def _of_symbol(index: Index, search: Search, shelf: Shelf, asked: str, symbols: Sequence[Symbol], limit: int) -> Story:
     chosen = next((each for each in symbols if each.is_definition), symbols[0])
     same = [each for each in symbols if each.id == chosen.id]
     others = sorted(
@@ -173,10 +181,12 @@ def _of_symbol(index: Index, search: Search, asked: str, symbols: Sequence[Symbo
     comments = [(_beginning(each), each.doc) for each in same if each.doc]
     ordered = (chosen, *(each for each in symbols if each is not chosen))
     names = _names_of([chosen], 0.95)
-    return _told(index, search, asked, ordered, chosen.span, comments, names, commits, (*told.notes, *notes), limit)
+    return _told(
+        index, search, shelf, asked, ordered, chosen.span, comments, names, commits, (*told.notes, *notes), limit
+    )
 
 
-def _of_file(index: Index, search: Search, asked: str, path: str, limit: int) -> Story:
+def _of_file(index: Index, search: Search, shelf: Shelf, asked: str, path: str, limit: int) -> Story:
     lines = max(chunk.span.last_line for chunk in index.table.chunks_of(path))
     name = path.rpartition("/")[2]
     names = [Name(path, 0.95, "it names"), Name(name, 0.8, "it names")]
@@ -185,10 +195,10 @@ def _of_file(index: Index, search: Search, asked: str, path: str, limit: int) ->
     comments = [(head, comment)] if comment else []
     commits = _by_table(index, path, [])
     notes = () if commits else ("No commit that is kept changed this file.",)
-    return _told(index, search, asked, (), Span(path, 1, lines), comments, names, commits, notes, limit)
+    return _told(index, search, shelf, asked, (), Span(path, 1, lines), comments, names, commits, notes, limit)
 
 
-def _of_question(index: Index, search: Search, asked: str, limit: int) -> Story:
+def _of_question(index: Index, search: Search, shelf: Shelf, asked: str, limit: int) -> Story:
     if not asked:
         return _nothing(asked, "Nothing was asked.")
     told = index.commits.told(asked, ASKED_COMMITS)
@@ -210,7 +220,9 @@ def _of_question(index: Index, search: Search, asked: str, limit: int) -> Story:
     found = speaking(index, search, asked)
     comments = [(_beginning(each), each.doc) for each in symbols if each.doc]
     notes = ("The question was read as words: PATH:LINE or the name of a symbol asks more exactly.",)
-    return _put_together(asked, tuple(symbols), None, comments, 0.6, list(known.values()), (), found, notes, limit)
+    landed = [_of_landed(each, MERGED, ()) for each in merged(shelf, asked)]
+    told_by = list(known.values())
+    return _put_together(asked, tuple(symbols), None, comments, 0.6, told_by, (), found, landed, notes, limit)
 
 
 # What is put together
@@ -219,6 +231,7 @@ def _of_question(index: Index, search: Search, asked: str, limit: int) -> Story:
 def _told(
     index: Index,
     search: Search,
+    shelf: Shelf,
     asked: str,
     symbols: tuple[Symbol, ...],
     span: Span,
@@ -232,7 +245,8 @@ def _told(
     paths = {each.span for each in pointed}
     found = pointed + [each for each in naming(index, search, names) if each.span not in paths and each.span != span]
     words = tuple(dict.fromkeys(name.text.rpartition("::")[2] for name in names))
-    return _put_together(asked, symbols, span, comments, 1.0, commits, words, found, notes, limit)
+    landed = [_of_landed(each, BROUGHT, words) for each in brought(shelf, [each.commit.id for each in commits])]
+    return _put_together(asked, symbols, span, comments, 1.0, commits, words, found, landed, notes, limit)
 
 
 def _put_together(
@@ -244,6 +258,7 @@ def _put_together(
     commits: Sequence[_Known],
     words: Sequence[str],
     found: Sequence[Decision],
+    landed: Sequence[Reason],
     notes: tuple[str, ...],
     limit: int,
 ) -> Story:
@@ -264,6 +279,7 @@ def _put_together(
         )
         for each in found
     ]
+    heard += landed
     ranked = sorted((each for each in heard if each.says or each.commit), key=_order)
     newest = sorted(commits, key=lambda each: (-each.commit.time_s, each.commit.id))
     oldest = newest[-1].commit.id if newest and span is not None else None
@@ -304,10 +320,22 @@ def _of_commit(known: _Known, words: Sequence[str], back: dict[str, str]) -> Rea
     strength += 0.1 * max(1, known.files) ** -0.3
     strength += SAID_LITTLE * bool(_SAYS_LITTLE.match(known.commit.subject) or not known.body)
     strength += MASS * (known.files > MASS_FILES) + NO_LONGER * bool(outdated)
-    day = datetime.fromtimestamp(min(max(known.commit.time_s, 0), 253_402_300_000), UTC).date().isoformat()
+    day = _day(known.commit.time_s)
     return Reason(
         ReasonKind.COMMIT, says, known.commit.subject, known.commit.id, None, day, known.how, outdated, strength
     )
+
+
+def _of_landed(landed: Landed, worth: float, words: Sequence[str]) -> Reason:
+    strength = worth * landed.worth + SAYS_WHY[max(reasons.weight_of(each) for each in landed.says)]
+    strength += SPEAKS_OF_IT * any(word in said for word in words for said in (landed.title, *landed.says))
+    kind = ReasonKind.PULL if landed.by_pull else ReasonKind.MERGE
+    day = _day(landed.time_s) if landed.time_s else ""
+    return Reason(kind, landed.says, landed.title, landed.commit, None, day, landed.how, "", strength)
+
+
+def _day(time_s: int) -> str:
+    return datetime.fromtimestamp(min(max(time_s, 0), 253_402_300_000), UTC).date().isoformat()
 
 
 def _outdated(commit: str, back: dict[str, str]) -> str:
