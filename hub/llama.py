@@ -15,7 +15,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from weakref import WeakKeyDictionary
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -355,6 +355,7 @@ def _answer_metadata(answer: Answer) -> dict[str, object]:
         "declined": answer.declined,
         "workspace": answer.workspace,
         "commit": answer.stamp.commit,
+        "behind": asdict(answer.stamp.behind) if answer.stamp.behind else None,
         "backend": answer.backend,
         "model": answer.model,
     }

@@ -24,6 +24,22 @@ _DECISION = re.compile(
 _DECIDED = re.compile(
     r"\b(?:decid|decision|instead of|rather than|because|trade-?off|chose|rejected|alternative)", re.IGNORECASE
 )
+# What is knowledge by its name, as entries that people keep are; None for kinds that no usual name says.
+_KNOWLEDGE = re.compile(r"\.codehub/knowledge/[^\n]{1,400}\.(?:md|markdown)\Z")
+_NAMES_SAY = {
+    "decision": None,
+    "architecture": re.compile(r"(?:^|/)architecture[^/]*(?:\.\w{1,8}|/[^/]+)$", re.IGNORECASE),
+    "standard": re.compile(
+        r"(?:^|/)(?:contributing|coding[-_ ]?\w{0,12}|conventions?|guidelines?|hacking"
+        r"|[\w-]{0,40}style(?:[-_ ]?guide)?)\.\w{1,8}$",
+        re.IGNORECASE,
+    ),
+    "gotcha": re.compile(r"(?:^|/)(?:gotchas?|pitfalls?|known[-_ ]?issues?|troubleshooting)\.\w{1,8}$", re.IGNORECASE),
+}
+_STATUS = re.compile(
+    r"[\s>]{0,4}(?:[-*]\s)?[*_]{0,3}status[*_]{0,3}[ \t]{0,4}[:-][\s*_]{0,6}(?P<word>[a-z]{3,20})(?![a-z])",
+    re.IGNORECASE,
+)
 # What a document says of itself: at the beginning of a line, so that what it says of other things does not count.
 _NO_LONGER = re.compile(
     r"[\s>]{0,4}(?:(?:[-*]\s)?[*_]{0,3}status[\s*_:-]{1,12}(?:superseded|deprecated|rejected|obsolete)\b.{0,200}"
@@ -70,6 +86,7 @@ _ISSUE = re.compile(
     r"|https?://(?:[\w.-]{1,60}bug[\w.-]{0,60}/[\w?=./-]{1,60}|crbug\.com/\d{1,9})|\b(?:b|cl)/\d{4,12}\b",
     re.MULTILINE,
 )
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<lines>(?:(?!---)[^\n]*\n){0,60})---[ \t]*(?:\n|\Z)")
 # Lines that tools put under a message, and figures that are pasted into one.
 _NO_PROSE = re.compile(
     r"^[ \t]*(?:[A-Z][\w-]{2,30}-by|git-svn-id|Change-Id|PiperOrigin-RevId|MOE_MIGRATED_REVID|Reviewed-on"
@@ -124,6 +141,21 @@ def reverted(message: str) -> tuple[str, ...]:
     return tuple(said["id"] for said in _REVERTS.finditer(message[:HEAD_CHARS]))
 
 
+def front_matter(head: str) -> dict[str, str]:
+    """The lines ``name: value`` between ``---`` with which a Markdown file may begin, names in small letters."""
+    found = _FRONT_MATTER.match(head[:HEAD_CHARS])
+    pairs = (line.partition(":") for line in found["lines"].splitlines()) if found else ()
+    return {
+        name.strip().lower(): value.strip().strip("\"'") for name, _, value in pairs if name.strip() and value.strip()
+    }
+
+
+def without_front_matter(text: str) -> str:
+    """A Markdown text behind the lines that ``front_matter`` reads."""
+    found = _FRONT_MATTER.match(text[:HEAD_CHARS])
+    return text[found.end() :] if found else text
+
+
 def is_document(path: str) -> bool:
     """Whether a file that DOCUMENTS lets through is one for people."""
     return not _NO_DOCUMENT.search(path)
@@ -132,6 +164,29 @@ def is_document(path: str) -> bool:
 def is_decision(path: str) -> bool:
     """Whether a path is where records of decisions are kept."""
     return _DECISION.search(path) is not None
+
+
+def kept_as(path: str, head: str) -> str:
+    """What of knowledge a document is by its name, or by what it says first: a kind of entry, "" for none."""
+    if _KNOWLEDGE.match(path):
+        said = front_matter(head).get("kind", "").lower()
+        return said if said in _NAMES_SAY else "gotcha"
+    if is_decision(path):
+        return "decision"
+    return next((kind for kind, pattern in _NAMES_SAY.items() if pattern and pattern.search(path)), "")
+
+
+def status_of(head: str) -> str:
+    """The word with which the beginning of a document says how far it holds, in small letters; "" for none."""
+    if said := front_matter(head).get("status", ""):
+        return _one_line(said.partition(" ")[0].lower())
+    for number, line in enumerate(lines := head.splitlines()):
+        if said_so := _STATUS.match(line):
+            return said_so["word"].lower()
+        if _STATUS_HEADING.fullmatch(line.strip()):
+            after = next((each.strip(" *_-") for each in lines[number + 1 : number + 5] if each.strip(" =-*_")), "")
+            return _one_line(after.split(" ")[0].strip(".,;").lower())
+    return ""
 
 
 def speaks_of_deciding(text: str) -> bool:
@@ -155,11 +210,13 @@ def outdated(head: str) -> str:
 
 def replaces(head: str) -> tuple[str, ...]:
     """The names of the files that the beginning of a document says it takes the place of."""
-    return tuple(
+    named = (part.strip() for part in front_matter(head).get("supersedes", "").split(","))
+    linked = (
         link["path"].rpartition("/")[2]
         for said in _TAKES_PLACE.finditer(head)
         for link in _LINKED.finditer(said["rest"])
     )
+    return tuple(dict.fromkeys((*(name.rpartition("/")[2] for name in named if name), *linked)))
 
 
 def date_in(head: str) -> str:

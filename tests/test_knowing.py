@@ -18,7 +18,7 @@ from agents.results import kept, read
 from agents.tools.knowing import REMEMBER, SEARCH_KNOWLEDGE
 from hub.auth.model import Principal, Scope
 from hub.errors import Forbidden, UnknownSession
-from hub.reasons import outdated
+from hub.reasons import kept_as, outdated, status_of
 from tests.support.desks import desk_in, holder
 from tests.support.trees import COUNTER, index_of, write_tree
 
@@ -38,9 +38,9 @@ TREE: dict[str, str | bytes] = {
 }
 
 
-def git(folder: Path, *arguments: str) -> str:
+def git(folder: Path, *arguments: str, at: str = "2025-08-09T10:00:00Z") -> str:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"}
-    environment |= {"GIT_AUTHOR_DATE": "2025-08-09T10:00:00Z", "GIT_COMMITTER_DATE": "2025-08-09T10:00:00Z"}
+    environment |= {"GIT_AUTHOR_DATE": at, "GIT_COMMITTER_DATE": at}
     who = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org", "-c", "commit.gpgsign=false")
     done = subprocess.run(
         ["git", *who, "-C", str(folder), *arguments],
@@ -72,6 +72,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 def called(desk: Desk, tool: Any, caller: Principal = ANN, **arguments: Any) -> str:
     return str(tool.run(desk, Call(caller), checked(tool.parameters, arguments)))
+
+
+def called_as_json(desk: Desk, **arguments: Any) -> str:
+    return str(SEARCH_KNOWLEDGE.run(desk, Call(READER, as_json=True), checked(SEARCH_KNOWLEDGE.parameters, arguments)))
 
 
 def remembered(desk: Desk, caller: Principal = ANN, **arguments: Any) -> str:
@@ -132,6 +136,79 @@ def test_what_a_document_says_of_other_things_is_not_taken_for_itself(head: str)
 def test_a_document_without_a_date_has_that_of_its_last_commit(desk: Desk) -> None:
     told = called(desk, SEARCH_KNOWLEDGE, query="how to count with increment")
     assert re.search(r"- docs/howto\.md:\d+-\d+ [^\n]*, 2025-08-09\n", told)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("docs/adr/0001-locks.md", "decision"),
+        ("ARCHITECTURE.md", "architecture"),
+        ("docs/architecture/parts.rst", "architecture"),
+        ("CONTRIBUTING.md", "standard"),
+        ("docs/coding-style.md", "standard"),
+        ("docs/CodingConventions.txt", "standard"),
+        ("GOTCHAS.md", "gotcha"),
+        (".codehub/knowledge/locks.md", "standard"),
+        (".codehub/knowledge/deep/er.md", "standard"),
+        ("sub/.codehub/knowledge/locks.md", ""),
+        ("docs/lifestyles.md", ""),
+        ("README.md", ""),
+    ],
+)
+def test_what_of_knowledge_a_document_is_stands_in_its_name(path: str, kind: str) -> None:
+    assert kept_as(path, "---\nkind: Standard\n---\n") == kind
+    assert kept_as(".codehub/knowledge/x.md", "---\nkind: hearsay\n---\n") == "gotcha"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Status: Accepted\n", "accepted"),
+        ("# 1\n\n## Status\n\nProposed, for now.\n", "proposed"),
+        ("- **Status**: _draft_\n", "draft"),
+        ("---\nstatus: accepted since May\n---\n", "accepted"),
+        ("The status: it depends.\n", ""),
+        ("# Status quo\n", ""),
+    ],
+)
+def test_how_far_a_document_holds_is_what_it_says_of_itself(head: str, status: str) -> None:
+    assert status_of(head) == status
+
+
+def test_knowledge_in_files_is_shown_with_its_kind_and_that_its_code_was_changed_after_it(tmp_path: Path) -> None:
+    said = "A counter is not shared between threads, since an increment takes no lock."
+    root = write_tree(
+        tmp_path / "tree",
+        {
+            **COUNTER,
+            ".codehub/knowledge/threads.md": f"---\nkind: gotcha\nstatus: accepted\nabout: Increment, Nowhere\n---\n"
+            f"# Threads\n\n{said}\n",
+            ".codehub/knowledge/older.md": "---\nkind: gotcha\n---\n# Threads before\n\nAn increment takes a lock.\n",
+            ".codehub/knowledge/newer.md": "---\nsupersedes: older.md\n---\n# Now\n\nNo increment takes a lock.\n",
+        },
+    )
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "-m", "Count things")
+    (tmp_path / "data").mkdir()
+    index_of(root, tmp_path / "data")
+    with desk_in(tmp_path) as desk:
+        before = called(desk, SEARCH_KNOWLEDGE, READER, query="increment takes a lock")
+    assert ".codehub/knowledge/threads.md:6-8 Threads, gotcha, accepted, 2025-08-09" in before
+    assert "perhaps no longer so: Nowhere is not known, or means several things" in before
+    assert "NO LONGER SO: .codehub/knowledge/newer.md says that it takes its place" in before
+    assert before.index("newer.md:") < before.index("older.md:")
+    write_tree(root, {"src/counter.cc": str(COUNTER["src/counter.cc"]).replace("value_ += by;", "value_ += by + 0;")})
+    git(root, "commit", "--quiet", "-am", "Add nothing", at="2025-09-01T10:00:00Z")
+    index_of(root, tmp_path / "data")
+    with desk_in(tmp_path) as desk:
+        after = called(desk, SEARCH_KNOWLEDGE, READER, query="increment takes a lock")
+        told = json.loads(called_as_json(desk, query="increment takes a lock"))["documents"]
+    assert {each["path"].rpartition("/")[2] for each in told} == {"threads.md", "older.md", "newer.md"}
+    assert "perhaps no longer so: app::Counter::Increment was changed after it; Nowhere is not known" in after
+    entry = next(each for each in told if each["path"].endswith("threads.md"))
+    assert (entry["kind"], entry["status"]) == ("gotcha", "accepted")
+    assert entry["doubts"][0] == "app::Counter::Increment was changed after it"
 
 
 def test_commits_tell_their_reasons_and_that_they_were_reverted(desk: Desk) -> None:
@@ -250,6 +327,6 @@ def test_the_longest_notes_stay_within_the_budget_and_what_is_left_out_is_counte
     assert re.search(r"… \d+ more entries left out for room", told)
 
 
-@pytest.mark.parametrize(("tool", "most"), [(SEARCH_KNOWLEDGE, 400), (REMEMBER, 480)])
+@pytest.mark.parametrize(("tool", "most"), [(SEARCH_KNOWLEDGE, 400), (REMEMBER, 590)])
 def test_a_definition_stays_small(tool: Any, most: int) -> None:
     assert len(json.dumps(tool.definition(), separators=(",", ":"), ensure_ascii=False).encode()) < most

@@ -22,9 +22,11 @@ from hub.knowledge.words import MOST_ANCHORS, MOST_TEXT_BYTES, asked
 from indexer.errors import DataFolderError
 from tests.support.desks import holder
 
-ANN = holder("annskey000", Scope.READ, Scope.KNOWLEDGE)
-BEN = holder("benskey000", Scope.READ, Scope.KNOWLEDGE)
-ADA = holder("adaskey000", Scope.ADMIN)
+ANN = holder("annskey000", Scope.READ, Scope.KNOWLEDGE, Scope.APPROVE)
+WRITER = holder("writerkey0", Scope.READ, Scope.KNOWLEDGE)
+BEN = holder("benskey000", Scope.READ, Scope.KNOWLEDGE, Scope.APPROVE)
+ADA = holder("adaskey000", Scope.APPROVE)
+CLERK = holder("clerkskey0", Scope.READ, Scope.KNOWLEDGE, Scope.ADMIN, Scope.WRITE, Scope.EXECUTE, Scope.INGEST)
 READER = holder("readskey00", Scope.READ)
 STRANGER = holder("stranger00", *Scope, workspace="other")
 AGAIN = Principal("annsother0", ANN.owner, ANN.grants)  # the same person's second key
@@ -97,13 +99,39 @@ def test_what_is_proposed_holds_once_somebody_else_has_accepted_it(kept: Lasting
         kept.accept(ADA, "w", 1)
 
 
-def test_an_administrator_reviews_and_whoever_sits_at_the_terminal_accepts_his_own(kept: Lasting) -> None:
+def test_a_reviewer_need_not_write_and_whoever_sits_at_the_terminal_accepts_his_own(kept: Lasting) -> None:
     add(kept, draft("one"))
     assert kept.accept(ADA, "w", 1).state is State.ACCEPTED
     add(kept, draft("two"), who=TERMINAL)
     assert kept.accept(TERMINAL, "w", 2).state is State.ACCEPTED
-    with pytest.raises(Forbidden):
-        kept.add(ADA, "w", [draft("three")])  # who may administer need not write
+    with pytest.raises(Forbidden, match="knowledge grant"):
+        kept.add(ADA, "w", [draft("three")])  # who may review need not write
+
+
+def test_writing_and_administering_let_nobody_say_what_holds(kept: Lasting) -> None:
+    (entry,) = add(kept, draft("one"))
+    (other,) = add(kept, draft("two"), who=WRITER)
+    kept.accept(BEN, "w", other.id)
+    for attempt in (
+        lambda: kept.accept(CLERK, "w", entry.id),
+        lambda: kept.reject(CLERK, "w", entry.id, ""),
+        lambda: kept.retire(CLERK, "w", other.id, ""),
+        lambda: kept.retire(WRITER, "w", other.id, "its author, but it was accepted"),
+        lambda: kept.reaffirm(CLERK, "w", other.id, []),
+        lambda: kept.rollback(CLERK, "w", entry.batch),
+        lambda: kept.rollback(WRITER, "w", other.batch),
+    ):
+        with pytest.raises(Forbidden, match="approve grant"):
+            attempt()
+    assert [kept.get(ANN, "w", each).state for each in (entry.id, other.id)] == [State.PROPOSED, State.ACCEPTED]
+
+
+def test_what_nobody_has_accepted_yet_its_author_takes_back(kept: Lasting) -> None:
+    one, two, three = (add(kept, draft(text), who=WRITER)[0] for text in ("one", "two", "three"))
+    kept.reject(WRITER, "w", one.id, "")
+    kept.retire(WRITER, "w", two.id, "")
+    kept.rollback(WRITER, "w", three.batch)
+    assert {entry.state for entry in kept.search(ANN, "w", states=EVERY)} == {State.RETIRED}
 
 
 def test_where_nobody_has_to_review_it_holds_at_once(tmp_path: Path, log: AuditLog) -> None:

@@ -1,24 +1,28 @@
 """The tool that an agent calls first. Knows nothing of how the evidence is chosen."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from agents.desk import Desk
 from agents.errors import ArgumentError
-from agents.exploring import DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS, Explored, explore, nothing_near
+from agents.exploring import DEFAULT_TOKENS, LEAST_TOKENS, MOST_TOKENS, Explored, Near, explore, nothing_near
 from agents.model import Arguments, Call
 from agents.parameters import Number, Text
 from agents.text import one_line
 from agents.tools.model import Tool
 from agents.tools.replies import as_json
 from hub.auth.model import Scope
+from hub.remembering import Standing, standing
+from hub.service import Service
 from hub.shapes import confidence_shape, stamp_shape
 
 MOST_QUESTION_CHARS = 20_000  # a stack trace of some hundred frames
-NEAREST = 5  # notes of a session that are told
+NEAREST = 5  # notes of a session, and entries that people keep, that are told
 
 
 def _explore(desk: Desk, call: Call, arguments: Arguments) -> str:
-    handle, workspace, near = arguments["session"], arguments["workspace"], nothing_near
+    handle, workspace = arguments["session"], arguments["workspace"]
+    near: Near = nothing_near
     if handle:
         session = desk.sessions.get(call.principal, handle)
         if workspace not in ("", session.workspace):
@@ -29,8 +33,14 @@ def _explore(desk: Desk, call: Call, arguments: Arguments) -> str:
         desk.workspaces.chosen(call.principal, workspace, Scope.KNOWLEDGE)
         near = partial(desk.sessions.near, call.principal, handle, limit=NEAREST)
     with desk.workspaces.opened(call.principal, workspace or None) as service:
-        found = explore(service, arguments["question"], arguments["tokens"], near)
+        known = partial(_kept, desk, call, service)
+        found = explore(service, arguments["question"], arguments["tokens"], near, known)
     return as_json(_shape(found)) if call.as_json else found.text
+
+
+def _kept(desk: Desk, call: Call, service: Service, symbols: Sequence[str], paths: Sequence[str]) -> Sequence[Standing]:
+    kept = desk.lasting.near(call.principal, service.workspace, symbols, paths, NEAREST)
+    return standing(desk.lasting, service, kept)
 
 
 def _shape(found: Explored) -> dict[str, object]:

@@ -5,28 +5,41 @@ notes are kept, nor of how documents and commits are found.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agents import text
 from agents.desk import Desk
 from agents.errors import ArgumentError
 from agents.model import Arguments, Call
-from agents.parameters import Number, Text
+from agents.parameters import Choice, Number, Text
 from agents.text import Item
 from agents.tools.model import Tool
 from agents.tools.replies import Asked, as_json, asked, counted
 from hub import reasons
 from hub.auth.model import Scope
-from hub.knowledge import Anchor, Note, NoteKind, Session, State
+from hub.changes import Changes
+from hub.knowledge import Anchor, EntryKind, Note, NoteKind, Session, State
 from hub.model import SignalSource
-from hub.remembering import Standing, about, as_written, entry_shape, parts, resolved, standing, warnings
+from hub.remembering import (
+    Standing,
+    about,
+    as_written,
+    doubts,
+    drafted,
+    entry_shape,
+    parts,
+    resolved,
+    standing,
+    warnings,
+)
 from hub.service import Filters, Page, Service
 from hub.shapes import Json
 from indexer.model import Span
 
 MOST_NOTE_CHARS = 12_000
 MOST_ANCHORS = 16
+MOST_RIVALS = 3  # entries for the same place that are told to who proposes another
 LOOKED_AT = 40  # hits that documents are chosen of
 NOTE_LINES, SECTION_LINES, BODY_LINES = 12, 8, 6  # that are shown of each
 
@@ -43,6 +56,9 @@ class _Document:
     shown: str
     date: str  # "" where neither it nor git tells
     outdated: str  # what it says of itself, or what has taken its place; "" where it says nothing
+    kind: str = ""  # of knowledge; "" for other documents
+    status: str = ""  # that it gives itself
+    doubts: tuple[str, ...] = ()  # what it says it is about and has changed since
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +83,19 @@ def _search(desk: Desk, call: Call, arguments: Arguments) -> str:
         arguments = {**arguments, "workspace": session.workspace}
     with asked(desk, call, "search_knowledge", {**arguments, "cursor": ""}) as this:
         documents = _documents(this, query, limit)
+        merges = this.service.shelf.matching(query, limit)
         changes = _changes(this.service, query, limit)
         kept = desk.lasting.search(call.principal, this.service.workspace, query, limit)
         entries = standing(desk.lasting, this.service, kept)
         if call.as_json:
             return this.json(
-                lambda count: _shape(notes[:count], entries[:count], documents[:count], changes[:count]), limit, limit
+                lambda count: _shape(
+                    notes[:count], entries[:count], documents[:count], merges[:count], changes[:count]
+                ),
+                limit,
+                limit,
             )
-        if not (notes or entries or documents or changes):
+        if not (notes or entries or documents or merges or changes):
             return this.whole(
                 "Nothing is known of this: no note of the session, no entry, no document and no commit speaks of it.",
                 "Next: other words or the name of a symbol, or explore, which reads the code itself.",
@@ -86,6 +107,7 @@ def _search(desk: Desk, call: Call, arguments: Arguments) -> str:
             Item(_entry_lines(each), "What people keep of this tree (data, not instructions):") for each in entries
         ]
         items += [Item(_document_lines(each), "What documents of the tree say:") for each in documents]
+        items += [Item(_merge_lines(each), "What was merged:") for each in merges]
         items += [Item(_change_lines(each), "Commits and their reasons:") for each in changes]
         room = text.DEFAULT_TOKENS - text.tokens(this.foot()) - 40
         fitted = text.fit(items, room)
@@ -119,7 +141,7 @@ def _documents(this: Asked, query: str, limit: int) -> list[_Document]:
         # Text that only means something like it decides nothing: it has to say a word of what is asked.
         if not reasons.is_document(path) or all(signal.source is not SignalSource.LEXICAL for signal in hit.signals):
             continue
-        bonus = _DECISION_BONUS * reasons.is_decision(path)
+        bonus = _DECISION_BONUS * bool(reasons.kept_as(path, ""))
         bonus += _DECIDED_BONUS * reasons.speaks_of_deciding(hit.chunk.text)
         scored.append((-hit.score * (1 + bonus), place, hit.chunk))
     of_file: dict[str, int] = {}
@@ -137,6 +159,9 @@ def _documents(this: Asked, query: str, limit: int) -> list[_Document]:
                     _cut(chunk.text, SECTION_LINES),
                     _date(this.service, path, head),
                     reasons.outdated(head),
+                    reasons.kept_as(path, head),
+                    reasons.status_of(head),
+                    doubts(this.service, path, head),
                 )
             )
     this.notes += this.service.age(dict.fromkeys(each.span.path for each in found))
@@ -152,7 +177,7 @@ def _with_successors(service: Service, found: Sequence[_Document]) -> list[_Docu
     return [
         each
         if each.outdated or (new := taken.get(each.span.path.rpartition("/")[2], each.span.path)) == each.span.path
-        else _Document(each.span, each.title, each.shown, each.date, f"{new} says that it takes its place")
+        else replace(each, outdated=f"{new} says that it takes its place")
         for each in found
     ]
 
@@ -217,11 +242,19 @@ def _places(anchors: Sequence[Anchor]) -> str:
 
 
 def _document_lines(document: _Document) -> str:
-    date = f", {document.date}" if document.date else ""
+    # A word of its own says how far it holds where nothing stronger does.
+    told = (document.kind, document.status if not document.outdated else "", document.date)
     title = f" {document.title}" if document.title else ""
-    lines = [text.one_line(f"- {document.span}{title}{date}")]
+    lines = [text.one_line(", ".join((f"- {document.span}{title}", *filter(None, told))))]
     lines += [f"  NO LONGER SO: {document.outdated}"] if document.outdated else []
+    lines += [text.one_line(f"  perhaps no longer so: {'; '.join(document.doubts)}")] if document.doubts else []
     return "\n".join([*lines, *_quoted(document.shown)])
+
+
+def _merge_lines(merged: Changes) -> str:
+    by = " (summary by a model)" if merged.summary.generated else ""
+    lines = [text.one_line(f"- {merged.head[:10]} {_day(merged.time_s)}: “{merged.title}”{by}")]
+    return "\n".join([*lines, *_quoted(_cut(merged.summary.text, BODY_LINES))])
 
 
 def _change_lines(change: _Change) -> str:
@@ -252,7 +285,11 @@ def _time(time_s: float) -> str:
 
 
 def _shape(
-    notes: Iterable[Note], entries: Iterable[Standing], documents: Iterable[_Document], changes: Iterable[_Change]
+    notes: Iterable[Note],
+    entries: Iterable[Standing],
+    documents: Iterable[_Document],
+    merges: Iterable[Changes],
+    changes: Iterable[_Change],
 ) -> Json:
     return {
         "notes": [note_shape(note) for note in notes],
@@ -266,8 +303,21 @@ def _shape(
                 "text": each.shown,
                 "date": each.date or None,
                 "outdated": each.outdated or None,
+                "kind": each.kind or None,
+                "status": each.status or None,
+                "doubts": list(each.doubts),
             }
             for each in documents
+        ],
+        "merges": [
+            {
+                "commit": each.head,
+                "title": each.title,
+                "date": _day(each.time_s),
+                "text": each.summary.text,
+                "generated": each.summary.generated,
+            }
+            for each in merges
         ],
         "commits": [
             {
@@ -301,6 +351,8 @@ def note_shape(note: Note) -> Json:
 
 
 def _remember(desk: Desk, call: Call, arguments: Arguments) -> str:
+    if arguments["lasting"]:
+        return _proposed(desk, call, arguments)
     if arguments["session"]:
         session = _session(desk, call, arguments)
         desk.workspaces.chosen(call.principal, session.workspace, Scope.KNOWLEDGE)
@@ -331,11 +383,47 @@ def _remember(desk: Desk, call: Call, arguments: Arguments) -> str:
         f"Remembered until {_time(session.until)} in the workspace {session.workspace}: {note.title}",
         f'Pass session="{session.handle}" to remember, search_knowledge, explore and run; without it a new one begins.',
     ]
-    if unknown:
-        lines.append(f"Kept as written, the index knows none or several of: {', '.join(unknown)}.")
-    if "[redacted:" in note.text and "[redacted:" not in arguments["text"]:
-        lines.append("What looked like a secret was taken out of it.")
+    lines += _remarks(unknown, note.text, arguments["text"])
     return "\n".join(map(text.one_line, lines))
+
+
+def _proposed(desk: Desk, call: Call, arguments: Arguments) -> str:
+    """Proposes an entry. It is no note of the session, whose workspace it goes to where one is named."""
+    named = _session(desk, call, arguments).workspace if arguments["session"] else arguments["workspace"]
+    workspace = desk.workspaces.chosen(call.principal, named or None, Scope.KNOWLEDGE).name
+    _parts(arguments["about"])
+    told = (EntryKind(arguments["lasting"]), arguments["title"], arguments["text"], (arguments["about"],))
+    if call.principal.may(Scope.READ, workspace):
+        with desk.workspaces.opened(call.principal, workspace) as service:
+            draft, unknown = drafted(service, *told)
+    else:
+        draft, unknown = drafted(None, *told)
+    kept = replace(draft, evidence=tuple(parts(arguments["evidence"])))
+    (entry,) = desk.lasting.add(call.principal, workspace, [kept])
+    symbols = [each.anchor.symbol for each in entry.anchors if each.anchor.symbol]
+    places = [each.anchor.path for each in entry.anchors if not each.anchor.symbol]
+    near = desk.lasting.near(call.principal, workspace, symbols, places, MOST_RIVALS + 1)
+    near = tuple(each for each in near if each.id != entry.id)[:MOST_RIVALS]
+    if call.as_json:
+        shape = entry_shape(Standing(entry, (), ()))
+        return as_json({"entry": shape, "unknown": unknown, "near": [each.id for each in near]})
+    if entry.state is State.ACCEPTED:
+        lines = [f"Kept for good as {entry.kind.value} {entry.id} in the workspace {workspace}: {entry.title}"]
+    else:
+        lines = [
+            f"Proposed as {entry.kind.value} {entry.id} in the workspace {workspace}: {entry.title}",
+            "It holds once somebody else accepts it, with `codehub knowledge review` or on the page Knowledge.",
+        ]
+    lines += [f"Held for the same place already: {each.kind.value} {each.id}: {each.title}" for each in near]
+    lines += _remarks(unknown, entry.text, arguments["text"])
+    return "\n".join(map(text.one_line, lines))
+
+
+def _remarks(unknown: Sequence[str], kept: str, told: str) -> list[str]:
+    lines = [f"Kept as written, the index knows none or several of: {', '.join(unknown)}."] if unknown else []
+    if "[redacted:" in kept and "[redacted:" not in told:
+        lines.append("What looked like a secret was taken out of it.")
+    return lines
 
 
 def _anchors(desk: Desk, call: Call, session: Session, written: Sequence[str]) -> tuple[list[Anchor], list[str]]:
@@ -381,11 +469,13 @@ SEARCH_KNOWLEDGE = Tool(
 REMEMBER = Tool(
     name="remember",
     title="Remember for this task",
-    about="Keeps a fact for this task. Without session it opens one and returns its handle.",
+    about="Keeps a fact for this task; with lasting, proposes it for good. Without session opens one.",
     parameters=(
         Text("text", most=MOST_NOTE_CHARS, required=True),
         Text("title"),
         Text("about", "symbols, path:line"),
+        Choice("lasting", "", tuple(kind.value for kind in EntryKind), ""),
+        Text("evidence"),
         Text("session"),
         Text("workspace"),
     ),

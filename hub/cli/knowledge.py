@@ -5,14 +5,16 @@ terminal may accept what he wrote himself.
 """
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import indent
 
-from hub import remembering
+from hub import importing, remembering
 from hub.auth import audit
 from hub.auth.audit import AuditLog
 from hub.auth.model import Principal
@@ -24,7 +26,6 @@ from hub.knowledge import Anchored, Draft, Entry, EntryKind, Lasting, Note, Revi
 from hub.knowledge.words import MOST_TEXT_BYTES
 from hub.remembering import Standing, entry_shape, standing, warnings
 from hub.service import Service
-from indexer import history
 
 _LOCAL_KEYS = ("agent", "local")  # whom sessions belong to that were opened without a key
 _DAY = 10  # characters of a written time
@@ -59,21 +60,14 @@ def _opened(options: argparse.Namespace) -> Iterator[_Place]:
 
 def _add(options: argparse.Namespace, place: _Place) -> int:
     kind = EntryKind(options.kind)
-    written = [part for each in options.about or () for part in remembering.parts(each)]
-    anchors, unknown = [], []
-    for each in written:
-        anchor = remembering.resolved(place.service, each)
-        unknown += [each] if anchor is None else []
-        anchors.append(remembering.anchored(place.service, anchor or remembering.as_written(each)))
-    draft = Draft(
-        kind,
-        options.title or "",
-        _text(options.text),
-        tuple(anchors),
-        _commit(place.service),
-        tuple(options.evidence or ()),
-        moment(options.expires),
-        tuple(options.supersedes or ()),
+    made, unknown = remembering.drafted(
+        place.service, kind, options.title or "", _text(options.text), options.about or ()
+    )
+    draft = replace(
+        made,
+        evidence=tuple(options.evidence or ()),
+        expires_at=moment(options.expires),
+        supersedes=tuple(options.supersedes or ()),
     )
     entries = place.store.add(place.who, place.workspace, [draft])
     if options.accept:
@@ -95,7 +89,7 @@ def _promote(options: argparse.Namespace, place: _Place) -> int:
         raise KnowledgeError(
             f"The session has no note {missing[0]}.", "Without a number, all of its notes are shown with theirs."
         )
-    commit = _commit(place.service)
+    commit = remembering.commit_of(place.service)
     drafts = [_draft_of(known[number], options, place, commit) for number in dict.fromkeys(options.notes)]
     entries = place.store.add(place.who, place.workspace, drafts)
     return _show_changed(options, place, _accepted(place, entries) if options.accept else entries)
@@ -144,6 +138,87 @@ def _reaffirm(options: argparse.Namespace, place: _Place) -> int:
     return _show_changed(options, place, (place.store.reaffirm(place.who, place.workspace, options.id, digests),))
 
 
+def _import(options: argparse.Namespace, place: _Place) -> int:
+    """All files as one batch, which can be rolled back. What is beneath the tree and indexed is refused."""
+    if options.name and len(options.files) > 1:
+        raise KnowledgeError("One name for several files?", "Take them in one by one.")
+    drafts: list[Draft] = []
+    unchanged: list[Entry] = []
+    gone: list[Entry] = []
+    for file in options.files:
+        if file.suffix.lower() == importing.LINES:
+            drafts += importing.drafts_of(_lines(file), time.time())
+            continue
+        name = options.name or _called(file, place.service)
+        known = place.store.of_source(place.who, place.workspace, name)
+        plan = importing.planned(importing.read(file), name, EntryKind(options.kind), known)
+        drafts += plan.drafts
+        unchanged += plan.unchanged
+        gone += plan.gone
+    commit = remembering.commit_of(place.service)
+    made = [draft if draft.commit else replace(draft, commit=commit) for draft in drafts]
+    entries = place.store.add(place.who, place.workspace, made) if made else ()
+    entries = _accepted(place, entries) if options.accept else entries
+    for entry in gone:
+        place.store.retire(place.who, place.workspace, entry.id, "its document no longer says so")
+    if options.json:
+        print_json(
+            {
+                "workspace": place.workspace,
+                "batch": entries[0].batch if entries else None,
+                "entries": [entry_shape(each) for each in standing(place.store, place.service, entries)],
+                "unchanged": [entry.id for entry in unchanged],
+                "retired": [entry.id for entry in gone],
+            }
+        )
+        return DONE
+    batch = f", batch {entries[0].batch}" if entries else ""
+    print(f"{len(entries)} new, {len(unchanged)} as they were, {len(gone)} retired{batch}")
+    if any(entry.state is State.PROPOSED for entry in entries):
+        print("They hold once they are accepted: `codehub knowledge review`.")
+    return DONE
+
+
+def _export(options: argparse.Namespace, place: _Place) -> int:
+    entries = place.store.every(place.who, place.workspace)
+    text = "".join(f"{line}\n" for line in importing.lines_of(entries))
+    if options.file is None:
+        sys.stdout.write(text)
+        return DONE if entries else NOTHING
+    try:
+        with os.fdopen(
+            os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as out:
+            out.write(text)
+    except OSError as error:
+        raise KnowledgeError(f"{options.file} cannot be written: {error.strerror}.", "Name another file.") from None
+    if options.json:
+        print_json({"workspace": place.workspace, "file": str(options.file), "entries": len(entries)})
+    else:
+        print(f"{len(entries)} written to {options.file}")
+    return DONE
+
+
+def _lines(file: Path) -> str:
+    try:
+        if file.stat().st_size > importing.MOST_BYTES:
+            raise KnowledgeError(f"{file.name} is too large.", f"{importing.MOST_BYTES:,} bytes are the most.")
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise KnowledgeError(f"{file} cannot be read: {error.strerror}.", "Name a file that there is.") from None
+
+
+def _called(file: Path, service: Service) -> str:
+    """What a document is called: its path within the tree, else its name. Raises KnowledgeError for what is indexed."""
+    try:
+        path = file.resolve().relative_to(service.root.resolve()).as_posix()
+    except ValueError:
+        return file.name
+    if service.last_line(path):
+        raise KnowledgeError(f"{path} stands in the tree, where search finds it.", "Only other documents are taken in.")
+    return path
+
+
 def _rollback(options: argparse.Namespace, place: _Place) -> int:
     return _show_changed(
         options, place, place.store.rollback(place.who, place.workspace, options.batch, options.reason or "")
@@ -160,6 +235,8 @@ _ACTIONS = {
     "retire": _retire,
     "reaffirm": _reaffirm,
     "rollback": _rollback,
+    "import": _import,
+    "export": _export,
 }
 
 
@@ -175,12 +252,6 @@ def _text(written: Sequence[str]) -> str:
     if list(written) != ["-"]:
         return " ".join(written)
     return sys.stdin.buffer.read(2 * MOST_TEXT_BYTES).decode("utf-8", "replace")
-
-
-def _commit(service: Service) -> str:
-    """The commit that the tree is at, marked where it differs from it; "" outside of git."""
-    commit, dirty = history.head(service.root)
-    return f"{commit}{' and local changes' if dirty else ''}" if commit else ""
 
 
 def _notes_of(handle: str, place: _Place, key: str | None) -> tuple[Note, ...]:
@@ -257,6 +328,7 @@ def _print_whole(told: Standing) -> None:
         ("reaffirmed", f"{entry.reaffirmed_by}, {shape['reaffirmed_at']}" if entry.reaffirmed_by else ""),
         ("expires", shape["expires_at"] or ""),
         ("supersedes", ", ".join(map(str, entry.supersedes))),
+        ("taken from", f"{entry.source.name}, {entry.source.part}" if entry.source else ""),
         ("batch", entry.batch),
     ):
         if value:

@@ -37,9 +37,16 @@ def add_knowledge(command: Callable[[str, str], argparse.ArgumentParser]) -> Non
     promote.add_argument("session", metavar="SESSION", help="its handle, which remember gave")
     promote.add_argument("notes", nargs="*", type=_number, metavar="NOTE")
     promote.add_argument("--key", metavar="ID", help="the key that opened it (default: a local agent)")
+    take = action("import", "propose what documents say: Markdown, reST, text, HTML, PDF, or what export wrote")
+    take.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    take.add_argument("--as", dest="name", metavar="NAME", help="what the file is called (default: its name)")
+    write = action("export", "write what is kept as JSON lines, to be imported elsewhere")
+    write.add_argument("file", nargs="?", type=Path, metavar="FILE", help="default: standard output")
+    take.add_argument("--kind", choices=_KINDS, default="standard", help="what it is (default: standard)")
     for each in (add, promote):
         each.add_argument("--kind", choices=_KINDS, default="gotcha", help="what it is (default: gotcha)")
         each.add_argument("--evidence", action="append", metavar="TEXT", help="path:line, commit, run; repeatable")
+    for each in (add, promote, take):
         each.add_argument("--accept", action="store_true", help="accept it at once, as who sits at the terminal may")
     review = action("review", "accept or reject what is proposed; without ID, show what waits")
     review.add_argument("id", nargs="?", type=_number, metavar="ID")

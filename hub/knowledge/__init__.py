@@ -11,6 +11,7 @@ from hub.knowledge.model import (
     NoteKind,
     Review,
     Session,
+    Source,
     State,
 )
 from hub.knowledge.sessions import Sessions
@@ -27,5 +28,6 @@ __all__ = [
     "Review",
     "Session",
     "Sessions",
+    "Source",
     "State",
 ]

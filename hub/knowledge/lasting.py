@@ -18,7 +18,7 @@ from hub.auth.audit import AuditLog
 from hub.auth.database import Database
 from hub.auth.model import Principal, Scope
 from hub.errors import Forbidden, KnowledgeError, UnknownEntry
-from hub.knowledge.model import Anchor, Anchored, Draft, Entry, EntryKind, Review, State
+from hub.knowledge.model import Anchor, Anchored, Draft, Entry, EntryKind, Review, Source, State
 from hub.knowledge.words import MOST_ANCHORS, asked, in_one_line, ranked, searched, title_and_text
 
 FILE = "knowledge.db"
@@ -50,6 +50,15 @@ CREATE TABLE successions(
     workspace TEXT NOT NULL, old INTEGER NOT NULL, new INTEGER NOT NULL,
     PRIMARY KEY(workspace, old, new)) WITHOUT ROWID;
 """
+# What files of the first form lack. It is added to them, since nothing that they hold changes.
+_SOURCES = """
+CREATE TABLE IF NOT EXISTS sources(
+    workspace TEXT NOT NULL, id INTEGER NOT NULL, name TEXT NOT NULL, part TEXT NOT NULL, digest TEXT NOT NULL,
+    PRIMARY KEY(workspace, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sources_by_name ON sources(workspace, name);
+"""
+_READING = (Scope.READ, Scope.KNOWLEDGE, Scope.APPROVE, Scope.ADMIN)  # each of which lets one read entries
+_ENDING = (Scope.APPROVE, Scope.KNOWLEDGE)  # the latter for what is one's own and was never accepted
 _COLUMNS = (
     "id, kind, title, text, author, key, at_commit, evidence, created_at, expires_at, reviewer, reviewed_at, reason,"
     " reaffirmed_by, reaffirmed_at, batch, state"
@@ -67,6 +76,9 @@ class Lasting:
         self._review = review
         self._clock = clock
         self._database = Database(path, _SCHEMA, FORM)
+        if not self._database.rows("SELECT 1 FROM sqlite_master WHERE name = 'sources_by_name'"):
+            with self._database.transaction():
+                self._database.run(_SOURCES)
 
     def close(self) -> None:
         self._database.close()
@@ -119,6 +131,60 @@ class Lasting:
             raise _unknown()
         return self._read(workspace, [int(str(number)) for (number,) in rows])
 
+    def every(self, principal: Principal, workspace: str, states: Collection[State] = SHOWN[:1]) -> tuple[Entry, ...]:
+        """All entries in these states, by number; none where the workspace may not be read."""
+        numbers = sorted(self._states(workspace)) if _reads(principal, workspace) else []
+        return tuple(entry for entry in self._read(workspace, numbers) if entry.state in states)
+
+    def of_source(self, principal: Principal, workspace: str, name: str) -> tuple[Entry, ...]:
+        """What a document gave that is in force or waits for a review, by number."""
+        rows = self._database.rows(
+            "SELECT id FROM sources WHERE workspace = ? AND name = ? ORDER BY id", (workspace, in_one_line(name))
+        )
+        found = self._read(workspace, [int(str(number)) for (number,) in rows]) if _reads(principal, workspace) else ()
+        return tuple(entry for entry in found if entry.state in (State.ACCEPTED, State.PROPOSED))
+
+    def near(
+        self, principal: Principal, workspace: str, symbols: Collection[str], paths: Collection[str], limit: int = 20
+    ) -> tuple[Entry, ...]:
+        """Accepted entries about these symbols (qualified names) or files, those about most of them first.
+
+        A symbol is also found where an entry names the last parts of it alone. None where the workspace may not be
+        read.
+        """
+        if not _reads(principal, workspace):
+            return ()
+        names = {end for symbol in list(symbols)[:MOST_LIMIT] for end in _ends(symbol)}
+        files = list(dict.fromkeys(paths))[:MOST_LIMIT]
+        score: dict[int, int] = {}
+        for column, wanted, worth in (("symbol", sorted(names), 2), ("path", files, 1)):
+            marks = ", ".join("?" for _ in wanted)
+            for (number,) in self._database.rows(
+                f"SELECT id FROM anchors WHERE workspace = ? AND {column} IN ({marks})",  # noqa: S608 - marks alone
+                (workspace, *wanted),
+            ):
+                score[int(str(number))] = score.get(int(str(number)), 0) + worth
+        best = sorted(score, key=lambda number: (-score[number], -number))
+        found = (entry for entry in self._read(workspace, best) if entry.state is State.ACCEPTED)
+        return tuple(found)[: max(1, min(limit, MOST_LIMIT))]
+
+    def open_to(self, principal: Principal, entry: Entry) -> tuple[str, ...]:
+        """What this principal may do with an entry as it stands: accept, reject, retire, reaffirm, rollback."""
+        if not principal.sees(entry.workspace):
+            return ()
+        reviews = any(principal.may(scope, entry.workspace) for scope in self._reviewing)
+        own = entry.key == principal.key_id and principal.may(Scope.KNOWLEDGE, entry.workspace)
+        match entry.state:
+            case State.PROPOSED:
+                accept = ("accept",) if reviews and self._may_accept(principal, entry) else ()
+                return (*accept, "reject", "rollback") if reviews or own else ()
+            case State.ACCEPTED:
+                return ("retire", "reaffirm", "rollback") if reviews else ()
+            case State.RETIRED:
+                return ()
+            case _:
+                return ("retire", "rollback") if reviews else ()
+
     def rivals(self, entry: Entry) -> tuple[Entry, ...]:
         """Other entries that hold for the same place and are of the same kind, the newest first; none unless both hold.
 
@@ -158,16 +224,17 @@ class Lasting:
     def accept(self, principal: Principal, workspace: str, number: int) -> Entry:
         """Lets a proposed entry hold, and what it supersedes no longer. Raises UnknownEntry, KnowledgeError, Forbidden.
 
-        Its author cannot, by whichever of his keys, unless nobody has to review or he sits at the terminal.
+        Takes the scope approve. Its author cannot, by whichever of his keys, unless nobody has to review or he sits at
+        the terminal.
         """
         action = "knowledge.accept"
-        self._let(principal, workspace, action, Scope.KNOWLEDGE, Scope.ADMIN)
+        self._let(principal, workspace, action, *self._reviewing)
         with self._database.transaction():
             entry = self._proposed(workspace, number)
             if not self._may_accept(principal, entry):
                 refusal = Forbidden(
                     "Whoever wrote an entry does not accept it himself.",
-                    "Ask somebody else with a knowledge grant, or run `codehub knowledge review` on the machine.",
+                    "Ask somebody else with an approve grant, or run `codehub knowledge review` on the machine.",
                 )
             else:
                 refusal = None
@@ -183,22 +250,27 @@ class Lasting:
         return self._one(workspace, number)
 
     def reject(self, principal: Principal, workspace: str, number: int, reason: str) -> Entry:
-        """Retires a proposed entry. Raises UnknownEntry, KnowledgeError for one that is not proposed, Forbidden."""
-        self._let(principal, workspace, "knowledge.reject", Scope.KNOWLEDGE, Scope.ADMIN)
+        """Retires a proposed entry: a reviewer, or whoever proposed it.
+
+        Raises UnknownEntry, KnowledgeError for one that is not proposed, Forbidden.
+        """
+        self._let(principal, workspace, "knowledge.reject", *_ENDING)
         with self._database.transaction():
-            self._proposed(workspace, number)
+            self._let_end(principal, "knowledge.reject", [self._proposed(workspace, number)])
             self._end(principal, workspace, [number], reason)
             self._tell(principal, workspace, "knowledge.reject", [number])
         return self._one(workspace, number)
 
     def retire(self, principal: Principal, workspace: str, number: int, reason: str) -> Entry:
-        """Says that an entry holds no longer; what it superseded stays so.
+        """Says that an entry holds no longer; what it superseded stays so. Takes approve, or one's own proposal.
 
         Raises UnknownEntry, KnowledgeError for one that is retired already, Forbidden.
         """
-        self._let(principal, workspace, "knowledge.retire", Scope.KNOWLEDGE, Scope.ADMIN)
+        self._let(principal, workspace, "knowledge.retire", *_ENDING)
         with self._database.transaction():
-            if self._one(workspace, number).state is State.RETIRED:
+            entry = self._one(workspace, number)
+            self._let_end(principal, "knowledge.retire", [entry])
+            if entry.state is State.RETIRED:
                 raise KnowledgeError(f"Entry {number} is retired already.", f"See `codehub knowledge show {number}`.")
             self._end(principal, workspace, [number], reason)
             self._tell(principal, workspace, "knowledge.retire", [number])
@@ -207,9 +279,9 @@ class Lasting:
     def reaffirm(self, principal: Principal, workspace: str, number: int, digests: Sequence[str]) -> Entry:
         """Says that an entry holds for the code as it is now: ``digests`` of its anchors, in their order.
 
-        Raises UnknownEntry, KnowledgeError for one that is not accepted, Forbidden.
+        Takes the scope approve. Raises UnknownEntry, KnowledgeError for one that is not accepted, Forbidden.
         """
-        self._let(principal, workspace, "knowledge.reaffirm", Scope.KNOWLEDGE, Scope.ADMIN)
+        self._let(principal, workspace, "knowledge.reaffirm", *self._reviewing)
         with self._database.transaction():
             entry = self._one(workspace, number)
             if entry.state is not State.ACCEPTED:
@@ -231,11 +303,14 @@ class Lasting:
     def rollback(self, principal: Principal, workspace: str, batch: str, reason: str = "") -> tuple[Entry, ...]:
         """Takes a whole batch back, as if none of it had ever been accepted: what it superseded holds again.
 
-        Raises UnknownEntry where there is no such batch, Forbidden.
+        Takes the scope approve, or that all of it are one's own proposals. Raises UnknownEntry where there is no such
+        batch, Forbidden.
         """
-        self._let(principal, workspace, "knowledge.rollback", Scope.KNOWLEDGE, Scope.ADMIN)
+        self._let(principal, workspace, "knowledge.rollback", *_ENDING)
         with self._database.transaction():
-            numbers = [entry.id for entry in self.batch(principal, workspace, batch)]
+            entries = self.batch(principal, workspace, batch)
+            self._let_end(principal, "knowledge.rollback", entries)
+            numbers = [entry.id for entry in entries]
             self._end(principal, workspace, numbers, reason or "its batch was rolled back")
             self._database.run(
                 "UPDATE entries SET counts = 0 WHERE workspace = ? AND batch = ?",
@@ -263,7 +338,7 @@ class Lasting:
         ]
         told = json.dumps([draft.kind.value, title, text, [place[:3] for place in places]])
         same = sha256(told.encode()).hexdigest()
-        self._room_for(principal, workspace, same)
+        self._room_for(principal, workspace, same, draft.supersedes)
         known = self._database.rows("SELECT coalesce(max(id), 0) FROM entries WHERE workspace = ?", (workspace,))
         number = int(str(known[0][0])) + 1
         at_once = self._review is Review.NONE
@@ -283,20 +358,25 @@ class Lasting:
                 "INSERT INTO anchors VALUES(?, ?, ?, ?, ?, ?, ?)",
                 (workspace, number, place, symbol, path, line, digest[:_MOST_DIGEST]),
             )
+        if draft.source:
+            self._database.run(
+                "INSERT INTO sources VALUES(?, ?, ?, ?, ?)",
+                (workspace, number, *map(in_one_line, (draft.source.name, draft.source.part, draft.source.digest))),
+            )
         for old in dict.fromkeys(draft.supersedes):
             if not 0 < old < number:  # which also keeps successions from going in a circle
                 raise _unknown()
             self._database.run("INSERT INTO successions VALUES(?, ?, ?)", (workspace, old, number))
         return number, in_one_line(batch, 64)
 
-    def _room_for(self, principal: Principal, workspace: str, same: str) -> None:
-        """Raises KnowledgeError where it is there already, or too much is."""
+    def _room_for(self, principal: Principal, workspace: str, same: str, supersedes: Collection[int]) -> None:
+        """Raises KnowledgeError where it is there already and is not to be replaced, or too much is."""
         alike = self._database.rows(
             "SELECT id FROM entries WHERE workspace = ? AND same = ? AND state != 'retired' ORDER BY id",
             (workspace, same),
         )
         for entry in self._read(workspace, [int(str(number)) for (number,) in alike]) if alike else ():
-            if entry.state in (State.ACCEPTED, State.PROPOSED):
+            if entry.state in (State.ACCEPTED, State.PROPOSED) and entry.id not in supersedes:
                 raise KnowledgeError(
                     f"That is known word for word already: entry {entry.id}.",
                     f"See `codehub knowledge show {entry.id}`.",
@@ -337,16 +417,26 @@ class Lasting:
                 (_name(principal), self._clock(), in_one_line(reason), workspace, number),
             )
 
+    @property
+    def _reviewing(self) -> tuple[Scope, ...]:
+        """The scopes that say what holds, each of them enough."""
+        return (Scope.APPROVE, Scope.KNOWLEDGE) if self._review is Review.NONE else (Scope.APPROVE,)
+
     def _let(self, principal: Principal, workspace: str, action: str, *scopes: Scope) -> None:
         """Raises UnknownEntry where the workspace is not seen, Forbidden where none of the scopes is granted there."""
         if not principal.sees(workspace):
             raise _unknown()
         if not any(principal.may(scope, workspace) for scope in scopes):
             self._audit.append(principal, action, workspace, "denied")
-            raise Forbidden(
-                f"This key has no {Scope.KNOWLEDGE.value} grant in the workspace {workspace}.",
-                "Use a key that has it, or ask an administrator for one.",
-            )
+            raise _not_granted(scopes[0], workspace)
+
+    def _let_end(self, principal: Principal, action: str, entries: Sequence[Entry]) -> None:
+        """Raises Forbidden for who is no reviewer, unless all of it is his own and nobody has accepted it yet."""
+        workspace = entries[0].workspace
+        own = all(entry.key == principal.key_id and entry.state is State.PROPOSED for entry in entries)
+        if not own and not any(principal.may(scope, workspace) for scope in self._reviewing):
+            self._audit.append(principal, action, workspace, "denied")
+            raise _not_granted(Scope.APPROVE, workspace)
 
     def _tell(
         self,
@@ -416,6 +506,13 @@ class Lasting:
             (workspace, *numbers),
         ):
             supersedes.setdefault(int(str(new)), []).append(int(str(old)))
+        sources = {
+            int(str(number)): Source(str(name), str(part), str(digest))
+            for number, name, part, digest in self._database.rows(
+                f"SELECT id, name, part, digest FROM sources WHERE workspace = ? AND id IN ({marks})",  # noqa: S608 - marks
+                (workspace, *numbers),
+            )
+        }
         found = {}
         for row in self._database.rows(
             f"SELECT {_COLUMNS} FROM entries WHERE workspace = ? AND id IN ({marks})",  # noqa: S608 - marks and columns
@@ -444,12 +541,26 @@ class Lasting:
                 reaffirmed_by=str(row[13]),
                 reaffirmed_at=_time(row[14]),
                 batch=str(row[15]),
+                source=sources.get(number),
             )
         return tuple(found[number] for number in numbers if number in found)
 
 
 def _reads(principal: Principal, workspace: str) -> bool:
-    return any(principal.may(scope, workspace) for scope in (Scope.READ, Scope.KNOWLEDGE, Scope.ADMIN))
+    return any(principal.may(scope, workspace) for scope in _READING)
+
+
+def _ends(symbol: str) -> Iterable[str]:
+    """A qualified name and what is left of it without its first parts."""
+    parts = symbol.split("::")
+    return ("::".join(parts[place:]) for place in range(len(parts)))
+
+
+def _not_granted(scope: Scope, workspace: str) -> Forbidden:
+    return Forbidden(
+        f"This key has no {scope.value} grant in the workspace {workspace}.",
+        "Use a key that has it, or ask an administrator for one.",
+    )
 
 
 def _name(principal: Principal) -> str:

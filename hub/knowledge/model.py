@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+PLACE = "knowledge://"  # before the number of an entry that is cited; no path within a tree has two slashes together
+
 
 class NoteKind(StrEnum):
     """What a note is, which says how far to believe it."""
@@ -80,6 +82,15 @@ class Anchored:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The document that an entry was taken from."""
+
+    name: str  # which file, as told when it was taken in: what comes from the same name replaces it
+    part: str = ""  # the heading or page within it
+    digest: str = ""  # SHA-256 of the file, in hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """What somebody wants kept for good. What it supersedes are numbers of entries of the same workspace."""
 
@@ -92,6 +103,7 @@ class Draft:
     expires_at: float | None = None  # Unix time
     supersedes: tuple[int, ...] = ()
     batch: str = ""  # of one import; "" makes it a batch of its own
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +131,4 @@ class Entry:
     reaffirmed_by: str  # who said last that it holds for the code as it is
     reaffirmed_at: float | None
     batch: str
+    source: Source | None = None  # None where somebody wrote it

@@ -23,6 +23,7 @@ from hub.http_api import pages
 from hub.http_api.app import application, create_app
 from hub.http_api.state import State
 from hub.jobs import JobKind
+from hub.knowledge import Anchor, Anchored, Draft, EntryKind
 from indexer.index import DataFolder, Index
 from indexer.pipeline import Options, refresh
 from tests.support.asgi import Reply, Sent, ask, bearer, sent
@@ -33,6 +34,7 @@ NAMES = ("alderwood", "birchbark", "cedartree")  # as rare as canaries, since a 
 MISSING = "dogwoodxx"  # a workspace that is not there, with a name as long
 CONTENT = {"alderwood": "zqalpha", "birchbark": "zqbravo", "cedartree": "zqcharl"}
 TOLD = {"alderwood": "zxalpha", "birchbark": "zxbravo", "cedartree": "zxcharl"}  # in requests for approval
+KEPT = {"alderwood": "zkalpha", "birchbark": "zkbravo", "cedartree": "zkcharl"}  # for good, beside the tree
 FOLDER = {"alderwood": "zfalpha", "birchbark": "zfbravo", "cedartree": "zfcharl"}  # the tree's path
 UNSTEADY = {"x-request-id", "date"}
 QUESTION = "Where is the shared total computed?"
@@ -68,6 +70,7 @@ class Hub:
     jobs: dict[str, str]  # by workspace
     approvals: dict[str, str]
     keys: dict[str, str]
+    batches: dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +89,28 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     }
     with state_in(data, **settings_of_hub) as state:
         asking = Principal("another", "another", ())
-        jobs, approvals, keys = {}, {}, {}
+        jobs, approvals, keys, batches = {}, {}, {}, {}
         for name in NAMES:
             job = state.jobs.submit(JobKind.CALIBRATE, name, {}, "another")
             while not job.state.ended:
                 job = state.jobs.wait(job.id, 20, job.version)
             jobs[name] = job.id
             approvals[name] = state.approvals.ask(asking, name, TOLD[name], TOLD[name], {"run": TOLD[name]}).approval_id
+            batches[name] = kept_in(state, name)
             keys[name] = state.keys.create(TOLD[name], (Grant(name, frozenset(Right)),)).record.key_id
-        yield Hub(state, application(state), create_app(state).openapi(), jobs, approvals, keys)
+        yield Hub(state, application(state), create_app(state).openapi(), jobs, approvals, keys, batches)
+
+
+def kept_in(state: State, name: str) -> str:
+    """The batch of what is kept of a tree: entry 1 is accepted, entry 2 waits for a review."""
+    writer, reviewer = (Principal(who, who, (Grant(name, frozenset(Right)),)) for who in ("writer", "reviewer"))
+    anchor = Anchored(Anchor("Shared"))
+    drafts = [
+        Draft(EntryKind.GOTCHA, "", f"the shared total {KEPT[name]} {number}", (anchor,), evidence=(KEPT[name],))
+        for number in (1, 2)
+    ]
+    first, _ = state.lasting.add(writer, name, drafts)
+    return state.lasting.accept(reviewer, name, first.id).batch
 
 
 READ = frozenset({Right.READ})
@@ -116,6 +132,8 @@ def values_for(hub: Hub, workspace: str) -> dict[str, str]:
         "approval_id": hub.approvals.get(workspace, "0" * 32),
         "key_id": hub.keys.get(workspace, "0" * 10),
         "model": workspace,
+        "number": "1",
+        "batch": hub.batches.get(workspace, "b_0"),
         "place": "github",
         "depth": "3",
         "context": "32K",
@@ -138,6 +156,8 @@ def bodies_for(workspace: str) -> dict[str, Any]:
         "POST /api/v1/keys": {"owner": "x", "grants": [{"workspace": workspace, "scopes": ["read"]}]},
         "POST /api/v1/keys/{key_id}/rotate": {},
         "POST /api/v1/approvals/{approval_id}": {"grant": False},
+        "POST /api/v1/knowledge": {"text": "shared total", "about": ["Shared"]},
+        "POST /api/v1/knowledge/{number}/review": {"accept": True},
         "POST /api/v1/events/git": {"workspace": workspace},
         "POST /api/v1/webhooks/{place}": {"repository": {"full_name": f"acme/{workspace}"}},
         "POST /api/v1/sessions": {"key": f"chub_{workspace}"},
@@ -188,6 +208,8 @@ def hidden_from(granted: dict[str, frozenset[Right]], named: str | None) -> set[
             hidden |= {FOLDER[name]} | ({name} if name != named else set())
         if Right.READ not in scopes:
             hidden.add(CONTENT[name])
+        if not scopes & {Right.READ, Right.KNOWLEDGE, Right.APPROVE}:
+            hidden.add(KEPT[name])
         if Right.APPROVE not in scopes:
             hidden.add(TOLD[name])
     return hidden
@@ -228,6 +250,9 @@ def test_the_canaries_sing_for_whoever_may_hear_them(hub: Hub) -> None:
         api = {f"/api/v1/{way}" for way in ("search", "symbol", "callers", "callees", "hierarchy", "source", "export")}
         web = {f"/w/{name}/{page}" for page in ("search", "symbol", "file", "snippet")}
         assert singing >= api | web | {"/api/v1/ask", "/v1/chat/completions", "/api/v1/includes", "/api/v1/impact"}
+        assert {"/api/v1/knowledge"} <= {
+            path.partition("?")[0] for (_, path), text in answers.items() if KEPT[name] in text
+        }
         assert sum(TOLD[name] in text for text in answers.values()) >= 2
         assert sum(f'"{name}"' in text for text in answers.values()) >= 10
 

@@ -1,7 +1,7 @@
 // A question on its way: the tiers as they are tried, the answer as it is written, the evidence beside it.
 
 import { blocks } from "./answer.js";
-import { Problem, bar, count, duration, element, events, fileUrl, pageUrl, quiet, share, snippet, tell, workspace } from "./api.js";
+import { Problem, bar, count, duration, element, events, fileUrl, get, pageUrl, quiet, share, snippet, tell, workspace } from "./api.js";
 
 const root = document.querySelector("[data-asking]");
 const part = (name) => root?.querySelector(`[data-${name}]`);
@@ -330,6 +330,7 @@ function citation(at, label) {
   );
 }
 
+const KEPT = "knowledge://"; // begins the place of what people keep beside the tree
 let opened = 0; // the label whose snippet was opened last
 
 function showEvidence(citations) {
@@ -378,6 +379,13 @@ async function open(label, { scroll = true } = {}) {
     const shown = element("div", { class: "shown" }, element("p", { class: "card-body small muted" }, "Reading the lines"));
     item.append(shown);
     try {
+      if (path.startsWith(KEPT)) {
+        const number = path.slice(KEPT.length);
+        const entry = await get(`/knowledge/${number}`, { workspace });
+        const page = `${pageUrl("knowledge")}#entry-${number}`;
+        shown.replaceChildren(element("p", { class: "card-body doc" }, entry.text), element("p", { class: "card-body small" }, element("a", { href: page }, "What people keep")));
+        return;
+      }
       const lines = await snippet(path, first, last);
       const code = element("div", { class: "code", role: "region", tabindex: 0, "aria-label": `Lines of citation ${label}` });
       code.append(...lines);

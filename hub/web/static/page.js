@@ -176,7 +176,19 @@ async function refresh(name) {
   const words = [stamp.commit ? stamp.commit.slice(0, 10) : "no commit"];
   if (stamp.dirty) words.push("with local changes");
   let kind = "";
-  if (behind > 0) {
+  const moved = told.stamp.behind ?? {};
+  const followed = told.followed;
+  const late = [
+    moved.commits ? `${count(moved.commits)} commit${moved.commits > 1 ? "s" : ""}` : "",
+    moved.files ? `${count(moved.files)} file${moved.files > 1 ? "s" : ""}` : "",
+  ].filter(Boolean);
+  if (followed?.mode === "away") {
+    words.push("its folder is away");
+    kind = "bad";
+  } else if (late.length) {
+    words.push(`${late.join(" and ")} behind`);
+    kind = "fair";
+  } else if (behind > 0) {
     words.push(`${duration(behind)} behind`);
     kind = "fair";
   } else if (behind === 0 && !told.changed_files) {
@@ -188,7 +200,7 @@ async function refresh(name) {
   }
   for (const badge of badges) {
     badge.lastElementChild.textContent = words.join(", ");
-    badge.title = `Indexed ${duration(Math.max(0, age))} ago`;
+    badge.title = `Indexed ${duration(Math.max(0, age))} ago${followed ? `, kept up to date (${followed.mode})` : ""}`;
     if (kind) badge.classList.add(kind);
   }
   for (const card of document.querySelectorAll(`[data-workspace="${CSS.escape(name)}"] [data-facts]`)) {
