@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DATA := .demo
 QUESTION := When is a memtable written to a level-0 table, and who decides it?
 
-.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-confidence bench-commits bench-answers bench-recall bench-server bench-agents facts format clean
+.PHONY: install demo test test-ollama check bench bench-retrieval bench-backends bench-prefix bench-confidence bench-commits bench-answers bench-recall bench-server bench-freshness bench-agents facts format clean
 
 # The stamp makes pip run once, and again whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -72,6 +72,10 @@ bench-answers: install
 
 bench-server: install
 	$(BIN)/python benchmarks/server.py $(TREES)
+
+# TREES are what to measure on, and whose history to pull: --tree PATH --repository CLONE.
+bench-freshness: install
+	$(BIN)/python benchmarks/freshness.py $(TREES)
 
 # TREES are further trees with prepared questions: --tree leveldb=PATH.
 bench-agents: install
