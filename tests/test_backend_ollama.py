@@ -1,3 +1,4 @@
+import functools
 import itertools
 import json
 import socket
@@ -418,28 +419,34 @@ def test_the_times_are_the_engines_own_in_seconds(fake: FakeOllama) -> None:
 # Counting by the model's vocabulary
 
 
-VOCABULARY = {**made_vocabulary(), "tokenizer.ggml.pre": "qwen2"}
-COUNT = vocabulary.read(VOCABULARY)
+def told_vocabulary() -> dict[str, object]:
+    """Made when the first test asks for it, which takes seconds."""
+    return {**made_vocabulary(), "tokenizer.ggml.pre": "qwen2"}
+
+
+@functools.cache
+def counting() -> vocabulary.Vocabulary:
+    found = vocabulary.read(told_vocabulary())
+    assert found is not None
+    return found
 
 
 @pytest.fixture
 def with_vocabulary(fake: FakeOllama) -> FakeOllama:
     """An Ollama whose model tells a vocabulary and reads as many tokens, and a template of nine."""
-    fake.models = (FakeModel(MODEL, facts=VOCABULARY),)
+    fake.models = (FakeModel(MODEL, facts=told_vocabulary()),)
     fake.chat = lambda body: Lines([chat_line("Yes."), last_line(9 + counted(body), 1)])
     return fake
 
 
 def counted(body: Mapping[str, Any]) -> int:
-    assert COUNT is not None
-    return sum(COUNT.count(message["content"]) for message in body["messages"])
+    return sum(counting().count(message["content"]) for message in body["messages"])
 
 
 def test_a_vocabulary_that_ollama_tells_counts_exactly(with_vocabulary: FakeOllama) -> None:
     backend = OllamaBackend(with_vocabulary.url, MODEL)
     assert backend.capabilities().counting is Counting.EXACT
-    assert COUNT is not None
-    assert backend.count_tokens(EVIDENCE) == COUNT.count(EVIDENCE)
+    assert backend.count_tokens(EVIDENCE) == counting().count(EVIDENCE)
     ask(backend)
     ask(backend)
     assert backend.capabilities().counting is Counting.EXACT
@@ -487,18 +494,17 @@ def test_marks_of_the_template_in_a_text_prove_nothing(with_vocabulary: FakeOlla
 
 
 def test_a_count_never_fails_and_becomes_exact_when_ollama_is_back() -> None:
-    with FakeOllama((FakeModel(MODEL, facts=VOCABULARY),)) as fake:
+    with FakeOllama((FakeModel(MODEL, facts=told_vocabulary()),)) as fake:
         url = fake.url
     backend = OllamaBackend(url, MODEL)
     estimate = backend.count_tokens(EVIDENCE)
     assert estimate == backend.count_tokens(EVIDENCE)
     backend._server.address = unused_address()
-    with FakeOllama((FakeModel(MODEL, facts=VOCABULARY),)) as fake:
+    with FakeOllama((FakeModel(MODEL, facts=told_vocabulary()),)) as fake:
         backend._server.close()
         backend._server.address = fake.url
         backend.info()
-        assert COUNT is not None
-        assert backend.count_tokens(EVIDENCE) == COUNT.count(EVIDENCE) != estimate
+        assert backend.count_tokens(EVIDENCE) == counting().count(EVIDENCE) != estimate
 
 
 def test_a_text_counted_before_is_not_counted_again(with_vocabulary: FakeOllama, monkeypatch: Any) -> None:
@@ -549,10 +555,10 @@ def test_a_backend_loads_its_model_as_its_requests_want_it(fake: FakeOllama) -> 
 
 
 def test_a_models_facts_are_its_metadata_and_matrices(fake: FakeOllama) -> None:
-    fake.models = (FakeModel(MODEL, facts=VOCABULARY),)
+    fake.models = (FakeModel(MODEL, facts=told_vocabulary()),)
     metadata, (embedding,) = model_facts(fake.url, MODEL)
     assert metadata["qwen2.context_length"] == 32_768
-    assert metadata["tokenizer.ggml.tokens"] == VOCABULARY["tokenizer.ggml.tokens"]
+    assert metadata["tokenizer.ggml.tokens"] == told_vocabulary()["tokenizer.ggml.tokens"]
     assert (embedding.name, embedding.shape, embedding.type) == ("token_embd.weight", (576, 49_152), "Q8_0")
     assert embedding.bytes == 576 * 49_152 // 32 * 34
 

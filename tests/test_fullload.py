@@ -44,6 +44,7 @@ from indexer.errors import FolderBusyError
 from indexer.index import DataFolder, Index
 from indexer.model import Span
 from tests.support.library import LIBRARY, ScriptedBackend, spoken
+from tests.support.real_llama import thin_model_path
 from tests.support.trees import index_of, write_tree
 
 READER = BackendInfo("scripted", "reader", context_window=65_536, prompt_tokens=8_192)
@@ -657,7 +658,7 @@ def test_the_command_says_why_it_cannot_show_the_code_base_and_what_to_do(
 
 
 def test_an_engine_reads_only_what_is_new_after_a_question_and_after_an_edit() -> None:
-    backend = EmbeddedBackend()
+    backend = EmbeddedBackend(thin_model_path())
     room = Room(2_000, backend.count_tokens)
     options = GenerationOptions(max_tokens=1)
     log = laid_out({"a": TWELVE * 2}, Ranking(["a"], ["a"]), room)

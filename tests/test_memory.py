@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ K, MIB, GIB = 1024, 1 << 20, 1 << 30
 CONTEXTS = (32 * K, 64 * K, 128 * K, 256 * K)
 USUAL = Load(context=32 * K, placement=Placement.CPU)
 SETTINGS = (
-    USUAL,
     replace(USUAL, k_type=KvType.Q8_0, v_type=KvType.Q8_0),
     replace(USUAL, batch=2048),
 )
@@ -59,7 +57,8 @@ def shape(folder: Path, name: str) -> ModelShape:
 def test_a_model_takes_what_llama_cpp_says(name: str, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     found = shape(tmp_path, name)
-    loads = [replace(setting, context=context) for context, setting in product(CONTEXTS, SETTINGS)]
+    loads = [replace(USUAL, context=context) for context in CONTEXTS]
+    loads += [replace(setting, context=context) for setting in SETTINGS for context in (CONTEXTS[0], CONTEXTS[-1])]
     loads += [load for load in ODD if load.k_type == load.v_type or found.layers[-1].value_length]  # else it refuses
     told = oracle.ask([(tmp_path / f"{name}.gguf", load) for load in loads])
     for load, truth in zip(loads, told, strict=True):

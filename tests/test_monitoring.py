@@ -20,7 +20,7 @@ from hub import monitoring
 from hub.capacity.machine import Sample
 from hub.errors import HubError
 from hub.monitoring import Alert, Engine, Held, Level, Monitor, Reading
-from tests.support.command import COMMAND, Done, environment, run
+from tests.support.command import COMMAND, Done, environment, run_here
 from tests.support.real_llama import llama_server
 from tests.support.scripted_server import ScriptedServer, whole
 
@@ -292,7 +292,7 @@ def served() -> Iterator[str]:
 
 def monitored(tmp_path: Path, *arguments: str, url: str = "") -> Done:
     settings = {"CODEHUB_LLAMA_SERVER_URL": url} if url else {"CODEHUB_OLLAMA_HOST": "http://127.0.0.1:1"}
-    return run(["monitor", *arguments], tmp_path / "data", settings)
+    return run_here(["monitor", *arguments], tmp_path / "data", settings)
 
 
 def test_once_shows_memory_and_the_cache_of_a_real_server(tmp_path: Path, served: str) -> None:
@@ -324,7 +324,9 @@ def test_once_without_an_engine_shows_the_machine_and_a_named_engine_that_is_gon
 def test_a_server_of_openai_s_interface_is_watched_by_its_metrics_or_is_just_up(tmp_path: Path) -> None:
     for answers, name, models in (({"/metrics": whole(VLLM)}, "vllm", 1), ({"/v1/models": whole({})}, "openai", 0)):
         with ScriptedServer(answers) as server:
-            done = run(["monitor", "--once", "--json"], tmp_path / "data", {"CODEHUB_OPENAI_URL": f"{server.url}/v1"})
+            done = run_here(
+                ["monitor", "--once", "--json"], tmp_path / "data", {"CODEHUB_OPENAI_URL": f"{server.url}/v1"}
+            )
         engine = done.json()["engine"]
         assert (engine["name"], engine["up"], len(engine["models"])) == (name, True, models)
 

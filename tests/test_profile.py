@@ -555,7 +555,7 @@ def test_the_doctor_says_what_of_a_profile_is_not_codehubs_to_apply(tmp_path: Pa
 
 def run(tmp_path: Path, *arguments: str, **variables: str) -> command.Done:
     given_ = {f"CODEHUB_{name}": value for name, value in variables.items()}
-    return command.run(["profile", *arguments], tmp_path / "data", given_)
+    return command.run_here(["profile", *arguments], tmp_path / "data", given_)
 
 
 def test_the_command_shows_who_sees_to_what(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hub.errors import BackendUnavailable
 from hub.model import Backend
 from tests.support import fake_ollama, scripted_server
 from tests.support.fake_ollama import FakeModel, FakeOllama
-from tests.support.real_llama import llama_server, model_path
+from tests.support.real_llama import llama_server, thin_model_path
 from tests.support.scripted_server import CHAT, ScriptedServer, llama_cpp, lm_studio, vllm
 
 # Tokens. Large enough for an answer of the default length beside a prompt.
@@ -68,9 +68,9 @@ def _real(window: int, make: Callable[[str], Backend]) -> Iterator[Made]:
 @contextmanager
 def _embedded(window: int) -> Iterator[Made]:
     try:
-        backend = EmbeddedBackend(model_path(), context_window=window)
+        backend = EmbeddedBackend(thin_model_path(), context_window=window)
     except BackendUnavailable:
-        model_path()  # skips
+        thin_model_path()  # skips
         raise
     yield Made(backend, None, words)
     backend.close()

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from agents import sandbox
-from tests.support.command import COMMAND, LIMIT_S, ROOT, environment, run
+from tests.support.command import COMMAND, LIMIT_S, ROOT, environment, run_here
 
 pytestmark = [
     pytest.mark.slow,
@@ -111,9 +111,9 @@ def approved(data: Path, refused: str) -> str:
     """The id of the request that a refusal names, once a person has looked at it and let it pass."""
     found: str
     (found,) = set(APPROVAL.findall(refused))
-    waiting = run(["approve"], data)
+    waiting = run_here(["approve"], data)
     assert found in waiting.out, waiting
-    assert run(["approve", found], data).code == 0
+    assert run_here(["approve", found], data).code == 0
     return found
 
 
@@ -125,11 +125,11 @@ def the_sample(folder: Path) -> tuple[Path, Path]:
     git(tree, "add", "-A")
     git(tree, "commit", "-q", "-m", "Import")
     data.mkdir(mode=0o700)
-    assert run(["index", tree, "--no-vectors"], data).code == 0
-    recipes = run(["recipes", "--template", "cmake"], data).out
+    assert run_here(["index", tree, "--no-vectors"], data).code == 0
+    recipes = run_here(["recipes", "--template", "cmake"], data).out
     (data / "recipes.toml").write_text(recipes, encoding="utf-8")
     # The developer's own run, which fills the workspace's ccache: a run with somebody's patch only reads that.
-    built = run(["run", "build", "--json"], data)
+    built = run_here(["run", "build", "--json"], data)
     assert (built.code, built.json()["state"]) == (0, "passed"), built
     return tree, data
 
@@ -189,9 +189,9 @@ def test_a_broken_function_is_found_by_its_test_and_the_right_patch_goes_to_a_br
 
 def assert_recorded(data: Path) -> None:
     """Each run and each request for one stands in a log that holds together."""
-    verified = run(["audit", "verify"], data)
+    verified = run_here(["audit", "verify"], data)
     assert verified.code == 0, verified
-    entries = run(["audit", "show", "--limit", "100", "--json"], data).json()["entries"]
+    entries = run_here(["audit", "show", "--limit", "100", "--json"], data).json()["entries"]
     outcomes = [(entry["action"], entry["outcome"]) for entry in entries if entry["action"] == "tool.run"]
     assert outcomes.count(("tool.run", "done")) == 3
     assert outcomes.count(("tool.run", "asked")) >= 3

@@ -1,4 +1,7 @@
-"""Bad input and a bad world, through the real command: a clear sentence, the right exit code, and nothing is lost."""
+"""Bad input and a bad world, through the real command: a clear sentence, the right exit code, and nothing is lost.
+
+In a process of its own where users, disks or terminals matter; that it says the same there is `test_command`'s to show.
+"""
 
 import json
 import os
@@ -15,7 +18,7 @@ import pytest
 
 from hub.cli import main
 from indexer.index import DataFolder
-from tests.support.command import COMMAND, LIMIT_S, Done, environment, held_by_another_process, run
+from tests.support.command import COMMAND, LIMIT_S, Done, environment, held_by_another_process, run, run_here
 from tests.support.fake_ollama import (
     Answer,
     FakeOllama,
@@ -41,7 +44,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def indexed(root: Path, data: Path, settings: Mapping[str, str] | None = None) -> Done:
-    return run(["index", root, "--json"], data, {**NO_VECTORS, **(settings or {})})
+    return run_here(["index", root, "--json"], data, {**NO_VECTORS, **(settings or {})})
 
 
 def called(capsys: pytest.CaptureFixture[str], data: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
@@ -63,7 +66,7 @@ def test_a_folder_that_is_missing_empty_or_a_file_is_refused_in_a_sentence(base:
         (base / "empty", "holds no C++"),
         (base / "tree" / "README.md", "is not a folder"),
     ):
-        done = run(["index", path], base / "data", NO_VECTORS)
+        done = run_here(["index", path], base / "data", NO_VECTORS)
         assert (done.code, done.out) == (2, "")
         message, hint = done.err.removeprefix("looking for files\n").splitlines()
         assert message.startswith(f"codehub: {path} {said}")
@@ -71,7 +74,7 @@ def test_a_folder_that_is_missing_empty_or_a_file_is_refused_in_a_sentence(base:
         refused = indexed(path, base / "data").json()
         assert said in refused["error"]
         assert refused["hint"] == hint.strip()
-    found = run(["search", "Counter", "--json"], base / "data", NO_VECTORS).json()
+    found = run_here(["search", "Counter", "--json"], base / "data", NO_VECTORS).json()
     assert found["workspace"] == "tree", "a refused folder must not become the workspace that answers"
     assert [w.name for w in DataFolder(base / "data").workspaces()] == ["tree"]
 
@@ -98,14 +101,14 @@ def test_odd_files_do_not_stop_the_command_and_are_named(tmp_path: Path) -> None
     assert (done.code, report["files"]) == (0, 6)
     assert [entry["path"] for entry in report["skipped"]] == ["large.cc", "nul.cc", "self.cc"]
     assert {problem["path"] for problem in report["problems"]} >= {"unclosed.cc"}
-    doctor = run(["doctor", root], tmp_path / "data")
+    doctor = run_here(["doctor", root], tmp_path / "data")
     assert doctor.out.splitlines() == [
         f"large.cc: larger than 2048 KiB ({(root / 'large.cc').stat().st_size >> 10} KiB)",
         "nul.cc: binary (NUL bytes)",
         "self.cc: symbolic link",
     ]
     for name in ("good", "latin1", "crlf", "bom", "after_parens"):
-        assert run(["symbol", name], tmp_path / "data").code == 0, name
+        assert run_here(["symbol", name], tmp_path / "data").code == 0, name
 
 
 @pytest.fixture
@@ -152,27 +155,27 @@ def test_an_index_of_another_format_is_refused_and_rebuilt_when_asked(base: Path
     connection.execute("UPDATE meta SET value = '999' WHERE key = 'format'")
     connection.close()
     for command in (["index", base / "tree"], ["search", "Counter"], ["symbol", "Counter"], ["repair"]):
-        refused = run([*command, "--json"], base / "data", NO_VECTORS)
+        refused = run_here([*command, "--json"], base / "data", NO_VECTORS)
         assert refused.code == 2
         assert "has format 999" in refused.json()["error"]
         assert "repair --rebuild" in refused.json()["hint"]
-    status = run(["status"], base / "data", NO_VECTORS)
+    status = run_here(["status"], base / "data", NO_VECTORS)
     assert status.code == 2
     assert "has format 999" in status.out
-    assert run(["repair", "--rebuild"], base / "data", NO_VECTORS).code == 0
-    assert run(["symbol", "Counter"], base / "data", NO_VECTORS).code == 0
+    assert run_here(["repair", "--rebuild"], base / "data", NO_VECTORS).code == 0
+    assert run_here(["symbol", "Counter"], base / "data", NO_VECTORS).code == 0
 
 
 def test_while_another_process_writes_one_can_look_up_but_not_index(base: Path) -> None:
     write_tree(base / "tree", {"new.cc": "int brand_new;\n"})
     with held_by_another_process(base / "data") as pid:
         for command in (["index", base / "tree"], ["repair"], ["repair", "--rebuild"]):
-            refused = run([*command, "--json"], base / "data", NO_VECTORS)
+            refused = run_here([*command, "--json"], base / "data", NO_VECTORS)
             assert refused.code == 2
             assert f"is being written by process {pid}" in refused.json()["error"]
             assert "searching and asking work meanwhile" in refused.json()["hint"]
         for command in (["search", "Counter"], ["symbol", "Counter"], ["ask", "What does Counter count?"], ["status"]):
-            assert run([*command, "--json"], base / "data", NO_VECTORS).code == 0
+            assert run_here([*command, "--json"], base / "data", NO_VECTORS).code == 0
     assert indexed(base / "tree", base / "data").json()["changed"] == 1
 
 
@@ -203,10 +206,10 @@ def test_a_size_that_is_used_up_is_told_and_the_index_stays_whole(tmp_path: Path
     assert refused.code == 2
     assert "is used up" in refused.json()["error"]
     assert "index.max_megabytes" in refused.json()["hint"]
-    status = run(["status", "--json"], tmp_path / "data", NO_VECTORS).json()["workspaces"][0]
+    status = run_here(["status", "--json"], tmp_path / "data", NO_VECTORS).json()["workspaces"][0]
     assert 0 < status["files"] < 160
-    assert run(["symbol", "v0"], tmp_path / "data").code == 0
-    bounded = run(["repair", "--rebuild", "--json"], tmp_path / "data", {**NO_VECTORS, **bound})
+    assert run_here(["symbol", "v0"], tmp_path / "data").code == 0
+    bounded = run_here(["repair", "--rebuild", "--json"], tmp_path / "data", {**NO_VECTORS, **bound})
     assert "is used up" in bounded.json()["error"]
     done = indexed(root, tmp_path / "data").json()
     assert (done["files"], done["waiting_for_vectors"]) == (160, done["chunks"])
@@ -282,7 +285,7 @@ def test_a_chroma_folder_that_was_deleted_or_damaged_is_made_again_from_the_tabl
 ) -> None:
     monkeypatch.setenv("CODEHUB_INDEX_BACKGROUND", "0")
     root, data = write_tree(tmp_path / "tree", dict(COUNTER)), tmp_path / "data"
-    assert run(["index", root], data).code == 0
+    assert run_here(["index", root], data).code == 0
     chroma = data / "workspaces" / "tree" / "chroma"
 
     def delete() -> None:
@@ -299,7 +302,7 @@ def test_a_chroma_folder_that_was_deleted_or_damaged_is_made_again_from_the_tabl
             assert called(capsys, data, "index", root)[0] == 0
             code, repaired = called(capsys, data, "repair")
             assert (code, repaired["repairs"]) == (0, [{"workspace": "tree", "done": "nothing to mend"}])
-    found = run(["search", "adds to the value", "--json"], data).json()
+    found = run_here(["search", "adds to the value", "--json"], data).json()
     assert any("static" in hit["signals"] for hit in found["hits"])
 
 

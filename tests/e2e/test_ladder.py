@@ -1,7 +1,8 @@
-"""The whole ladder on the embedded SmolLM2, from the tables to a refusal: real index, real prompts, a real model.
+"""The whole ladder on the embedded SmolLM2, from the tables to a refusal: real index, real prompts, a real engine.
 
 What a prompt is worth is fixed by heads with constants, which are data, so that each move can be had at will; what the
-model says is its own affair, and none of these tests depends on it. Sizes are scaled down to what a CPU reads in time.
+model says is its own affair, and none of these tests depends on it: it has few of its layers, but for the command and
+where what it says is looked at. Sizes are scaled down to what a CPU reads in time.
 """
 
 import json
@@ -32,7 +33,7 @@ from hub.service import AskOptions, Service
 from indexer.errors import Cancelled
 from indexer.index import DataFolder, Index
 from tests.support.command import ROOT
-from tests.support.real_llama import model_path
+from tests.support.real_llama import model_path, thin_model_path
 from tests.support.trees import index_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -63,7 +64,7 @@ class Bold(EmbeddedBackend):
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[Bold]:
-    made = Bold(model_path(), context_window=WINDOW, prompt_tokens=RAG)
+    made = Bold(thin_model_path(), context_window=WINDOW, prompt_tokens=RAG)
     yield made
     made.end()
 
@@ -272,10 +273,12 @@ def test_a_tier_that_is_asked_for_runs_alone_whatever_it_is_worth(
     assert answer.usage.prompt > 0
 
 
-def test_what_the_model_says_goes_round_no_more_than_once(data: Path, backend: Bold) -> None:
+def test_what_the_model_says_goes_round_no_more_than_once(data: Path) -> None:
     """At temperature 0 a model of this size soon says the same again and again, up to the longest answer allowed."""
-    with service(data, backend, SURE, answer=240) as made:
+    whole = Bold(model_path(), context_window=WINDOW, prompt_tokens=RAG)
+    with service(data, whole, SURE, answer=240) as made:
         answer, _ = asked(made, tier=Tier.RAG)
+    whole.end()
     said = answer.text.partition("The evidence itself:")[0].lower().split()
     runs = list(zip(*(said[start:] for start in range(REPEATED_WORDS)), strict=False))
     assert len(runs) == len(set(runs))
@@ -312,7 +315,7 @@ def test_it_climbs_through_1k_and_2k_to_3k_of_the_sample(tmp_path: Path) -> None
         shutil.copytree(ROOT / "sample_repo" / folder, tmp_path / "tree" / folder)
     index_of(tmp_path / "tree", tmp_path / "data")
     sizes = (1_024, 2_048, 3_072)  # twice that climbs as well, in 95 s on two idle cores
-    large = Bold(model_path(), context_window=WINDOW, prompt_tokens=sizes[0])
+    large = Bold(thin_model_path(), context_window=WINDOW, prompt_tokens=sizes[0])
     judged = heads({sizes[1]: 0.3, sizes[2]: 0.99}, wide=0.5, focus=0.95)
     with service(tmp_path / "data", large, judged, sizes=sizes) as made:
         answer, _ = asked(made)

@@ -5,7 +5,7 @@ allocate nothing; their dimensions are those of the models' own config.json. ``t
 architecture under SmolLM2's tokenizer: what it answers means nothing, how it is cached is real.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import gguf
 import numpy as np
 
 from hub.backends import embedded
+from hub.capacity.gguf import read_header
 
-Value = int | float | str | bool | Sequence[int] | Sequence[bool]
+Value = int | float | str | bool | Sequence[int] | Sequence[bool] | Sequence[str]
 SMOLLM_VOCABULARY = 49152
 
 
@@ -95,8 +96,11 @@ def write_sparse(path: Path, model: Model) -> None:
 
 
 def _add_metadata(writer: gguf.GGUFWriter, model: Model) -> None:
-    for key, value in model.metadata.items():
-        name = f"{model.architecture}.{key}"
+    _add_values(writer, {f"{model.architecture}.{key}": value for key, value in model.metadata.items()})
+
+
+def _add_values(writer: gguf.GGUFWriter, values: Mapping[str, Value]) -> None:
+    for name, value in values.items():
         if isinstance(value, bool):
             writer.add_bool(name, value)
         elif isinstance(value, int):
@@ -110,13 +114,9 @@ def _add_metadata(writer: gguf.GGUFWriter, model: Model) -> None:
 
 
 def _copy_tokenizer(writer: gguf.GGUFWriter) -> None:
-    reader = gguf.GGUFReader(embedded._packaged_model())
-    for key, entry in reader.fields.items():
-        if key.startswith("tokenizer."):
-            kind = entry.types[0]
-            inner = entry.types[-1] if kind is gguf.GGUFValueType.ARRAY else None
-            contents: Any = entry.contents()
-            writer.add_key_value(key, contents, kind, sub_type=inner)
+    # Our own reader, which another test holds against this one, is ten times as fast.
+    metadata: Any = read_header(embedded._packaged_model(), vocabulary=True).metadata
+    _add_values(writer, {key: value for key, value in metadata.items() if key.startswith("tokenizer.")})
 
 
 def start(
