@@ -55,9 +55,16 @@ class Settings:
     index_background: bool = True  # what takes longer than looking words up is left to a process of its own
     history_enabled: bool = True
     history_commits: int = 20_000  # the newest, of which the words and changes are kept
+    history_merges: int = 20  # the newest, of which is kept what they changed; 0 keeps none
     compiler_commands: str = "auto"  # auto | none | path of a compile_commands.json
     compiler_seconds: int = 60  # a unit
     compiler_megabytes: int = 2_048  # a process
+    watch_enabled: bool = True  # a server keeps the indexes of trees up to date while their files change
+    watch_mode: str = "auto"  # auto | polling: whether the kernel is asked to tell of changes
+    watch_quiet_milliseconds: int = 100  # without a change until it is looked at
+    watch_most_milliseconds: int = 1_000  # however much goes on changing
+    watch_poll_seconds: float = 2.0  # between two looks where the kernel tells nothing
+    watch_reconcile_minutes: int = 10  # after which everything is looked at, whatever was noticed
     calibration_background: bool = True  # calibrate again what has moved on since, in a process of its own
     retrieval_adapt: bool = True  # rank with the weights that `codehub tune` fitted to the tree, where it did
     # The knobs of hub.capacity.profile, which says what may stand in the texts. None leaves a number to the engine.
@@ -198,9 +205,16 @@ SETTINGS = (
     _Setting("index_background", "index", "background"),
     _Setting("history_enabled", "history", "enabled"),
     _Setting("history_commits", "history", "commits", least=1),
+    _Setting("history_merges", "history", "merges"),
     _Setting("compiler_commands", "compiler", "commands"),
     _Setting("compiler_seconds", "compiler", "seconds", least=1),
     _Setting("compiler_megabytes", "compiler", "megabytes", least=64),
+    _Setting("watch_enabled", "watch", "enabled"),
+    _Setting("watch_mode", "watch", "mode", ("auto", "polling")),
+    _Setting("watch_quiet_milliseconds", "watch", "quiet_milliseconds", least=1),
+    _Setting("watch_most_milliseconds", "watch", "most_milliseconds", least=1),
+    _Setting("watch_poll_seconds", "watch", "poll_seconds"),
+    _Setting("watch_reconcile_minutes", "watch", "reconcile_minutes", least=1),
     _Setting("calibration_background", "calibration", "background"),
     _Setting("retrieval_adapt", "retrieval", "adapt"),
     _Setting("profile_context", "profile", "context"),
@@ -311,6 +325,7 @@ def fingerprint(settings: Settings) -> str:
         "history_",
         "secrets_",
         "calibration_",
+        "watch_",
         "agents_",
         "knowledge_",
     )

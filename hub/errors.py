@@ -10,6 +10,7 @@ HubError
 ├── ModelFileError         a model's file is damaged, unknown, or cannot be written
 ├── NotInCatalogue         no model of that name is known, or not so quantised
 ├── UnknownHardware        words describe no card or memory that is known
+├── FollowError            the trees of a data folder cannot be followed
 ├── HookError              hooks of git cannot be put in or taken out
 ├── BackupError            a backup cannot be written, or is not to be trusted
 ├── SnapshotError          the state of a prefix cannot be kept or taken back
@@ -71,6 +72,10 @@ class MeasuringError(HubError):
 
 class ChangeError(HubError):
     """A change cannot be read: no such revision, a diff too large."""
+
+
+class FollowError(HubError):
+    """The trees of a data folder cannot be followed: another process does it, or none of those named is indexed."""
 
 
 class HookError(HubError):

@@ -2,20 +2,36 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from time import perf_counter
 from typing import NamedTuple
 
 from hub import impact
-from hub.asking import Analyst, Asking, AskOptions, Engines, Looking, Note, Paces, Sources, Tiers, close, notes_on_age
+from hub.asking import (
+    Analyst,
+    Asking,
+    AskOptions,
+    Engines,
+    Looking,
+    Note,
+    Paces,
+    Sources,
+    Tiers,
+    close,
+    notes_on,
+    notes_on_age,
+)
+from hub.changes import Shelf
 from hub.confidence.heads import Heads
 from hub.evidence.pieces import pieces
 from hub.evidence.widening import widen
+from hub.following import Stamped, stamped
 from hub.fullload.loading import FullLoad, Loader
 from hub.fullload.snapshots import Snapshots
 from hub.fullload.warming import Warmth, ignore_progress
@@ -165,6 +181,10 @@ def never() -> bool:
     return False
 
 
+def _nothing_known(_service: "Service", _question: str, _hits: Sequence[Hit]) -> tuple[()]:
+    return ()
+
+
 class _Found(NamedTuple):
     """What of a search only the index decides."""
 
@@ -215,18 +235,26 @@ class Service:
         note: Note | None = None,
         analyst: Analyst | None = None,
         end: Callable[[Backend], None] = close,
+        stamp: Stamped = Index.stamp,
+        known: "Callable[[Service, str, Sequence[Hit]], Sequence[Passage]]" = _nothing_known,
+        shelf: Shelf | None = None,
     ) -> None:
         """``loader``, ``snapshots``, ``deep`` and ``end`` are as in hub.asking.Sources, ``paces`` is known of engines.
 
         ``heads`` judge in place of the tree's own and the shipped ones. ``note`` is told the features of each question
         that is asked, without its text. Without an ``analyst`` tier "analysis" is refused.
+        ``stamp`` says how far behind its tree the index is, where it can. ``known`` gives what people keep beside the
+        code of a question and its hits, to be evidence with them. ``shelf`` holds what merges changed.
         """
         self._index = index
+        self.shelf = shelf or Shelf(index)
         self._looking = Looking(index, embedders, adapt=options.adapt, heads=heads)
         sources = Sources(backend, loader, snapshots, deep, end)
         self._engines = Engines(index, sources, options.answer_tokens, paces or Paces())
-        tiers = Tiers(index, self._engines, self._looking, options, clock, analyst)
-        self._asking = Asking(index, self._looking, tiers, options.policy, clock, note)
+        knows = partial(known, self)
+        tiers = Tiers(index, self._engines, self._looking, options, clock, analyst, knows)
+        self._stamp = stamp
+        self._asking = Asking(index, self._looking, tiers, options.policy, clock, note, stamp)
 
     @property
     def workspace(self) -> str:
@@ -240,7 +268,7 @@ class Service:
 
     def stamp(self) -> Stamp:
         """What state of the tree the index shows."""
-        return self._index.stamp()
+        return self._stamp(self._index)
 
     def close(self) -> None:
         self._engines.close()
@@ -250,11 +278,12 @@ class Service:
         """The best hits with the confidence that they answer the text, among what the filters let through."""
         with self._index.moment():
             found = self._kept_or_found(text, limit, filters or None)  # one that lets everything through is none
-            notes = (*found.notes, *notes_on_age(self._index, (hit.chunk.span.path for hit in found.hits)))
+            changed = self._index.changed_since(hit.chunk.span.path for hit in found.hits)
+            notes = (*found.notes, *notes_on(changed))
             return SearchResult(
                 text,
                 self._index.workspace,
-                self._index.stamp(),
+                stamped(self.stamp(), changed),
                 found.confidence,
                 found.hits,
                 notes,
@@ -290,10 +319,11 @@ class Service:
         """The best ``limit`` hits of a question, in pieces that a text of any size can be packed of."""
         with self._index.moment():
             retrieval = self._looking.look(question, limit)
-            stale = tuple(notes_on_age(self._index, (hit.chunk.span.path for hit in retrieval.hits)))
+            changed = self._index.changed_since(hit.chunk.span.path for hit in retrieval.hits)
+            stale = tuple(notes_on(changed))
             return Evidence(
                 self._index.workspace,
-                self._index.stamp(),
+                stamped(self.stamp(), changed),
                 retrieval,
                 pieces(self._index, retrieval.hits),
                 (*retrieval.notes, *stale),
@@ -470,7 +500,10 @@ class Service:
     def why(self, asked: str, limit: int) -> Story:
         """Why a place, a symbol or a file is what it is, or what a question in words finds of that. See hub.why."""
         with self._index.moment():
-            return why(self._index, lambda text, most, filters: self.search(text, most, filters).hits, asked, limit)
+            return why(self._index, self._hits, asked, limit, self.shelf)
+
+    def _hits(self, text: str, most: int, filters: Filters) -> tuple[Hit, ...]:
+        return self.search(text, most, filters).hits
 
     def impact_of(self, names: Iterable[str], depth: int) -> Impact:
         """What a change of these symbols reaches. A name that nothing has is noted."""

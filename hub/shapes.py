@@ -30,7 +30,8 @@ Json = dict[str, Any]
 
 
 def stamp_shape(stamp: Stamp) -> Json:
-    return {"commit": stamp.commit, "dirty": stamp.dirty, "indexed_at": stamp.indexed_at}
+    behind = asdict(stamp.behind) if stamp.behind else None
+    return {"commit": stamp.commit, "dirty": stamp.dirty, "indexed_at": stamp.indexed_at, "behind": behind}
 
 
 def confidence_shape(confidence: Confidence) -> Json:
@@ -439,6 +440,7 @@ def report_shape(report: IndexReport) -> Json:
         "chunks": report.chunks,
         "embedded": report.embedded,
         "waiting_for_vectors": report.waiting_for_vectors,
+        "whole": report.whole,
         "problems": _problem_shapes(report.problems),
         "skipped": [{"path": path, "reason": reason} for path, reason in report.skipped],
         "seconds": {stage.stage: stage.seconds for stage in report.stages},

@@ -1,7 +1,7 @@
 """Puts together what answers, as the settings say: index, embedder, language model. Nothing is loaded early."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,14 +11,18 @@ from hub.analysis import Bounds, Summary
 from hub.asking import Analyst, Paces, close
 from hub.asking.paces import Pace, in_process
 from hub.backends.evidence_only import EvidenceOnlyBackend
+from hub.changes import Shelf, rules_of
 from hub.choosing import choose_workspace as choose_workspace  # noqa: PLC0414 - those who wire find it here
 from hub.confidence import recent
 from hub.config import Settings
 from hub.errors import BackendError, BackendUnavailable, ModelFileError, SettingsError, SnapshotError
+from hub.following import stamp
 from hub.fullload.loading import loader_of
 from hub.fullload.snapshots import Snapshots
-from hub.model import Backend, BackendInfo, Policy
+from hub.model import Backend, BackendInfo, Hit, Policy
+from hub.prompting import Passage
 from hub.service import AskOptions, Service
+from indexer.errors import DataFolderError
 from indexer.index import DataFolder, Index
 from indexer.model import Embedder
 
@@ -79,7 +83,34 @@ def service_of(settings: Settings, index: Index, made: Models) -> Service:
         analyst=Analyst(_summarized, folder / "analyses"),
         note=partial(recent.note, folder),
         end=made.end,
+        stamp=partial(stamp, settings.data),
+        known=partial(_known, settings),
+        shelf=Shelf(index, data, rules_of(settings)),
     )
+
+
+def _known(settings: Settings, service: Service, question: str, hits: Sequence[Hit]) -> tuple[Passage, ...]:
+    """What people keep of what was found, and what merges changed where the question is about them."""
+    from hub.why import merges  # noqa: PLC0415 - only for those who ask
+
+    shown = merges.passages(service.shelf, question, hits[0].score) if hits else ()
+    return (*_kept(settings, service, question, hits), *shown)
+
+
+def _kept(settings: Settings, service: Service, question: str, hits: Sequence[Hit]) -> tuple[Passage, ...]:
+    """What people keep of what was found. Where that cannot be read, an answer is made of the code alone."""
+    from hub import remembering  # noqa: PLC0415 - as the two below, only for those who ask
+    from hub.auth import audit  # noqa: PLC0415
+    from hub.knowledge import Lasting, Review, lasting  # noqa: PLC0415
+
+    if not (settings.data / lasting.FILE).exists():
+        return ()
+    log, review = audit.AuditLog(settings.data / audit.FILE), Review(settings.knowledge_review)
+    try:
+        with closing(Lasting(settings.data / lasting.FILE, log, review)) as kept:
+            return remembering.evidence(kept, service, question, hits)
+    except DataFolderError:
+        return ()
 
 
 def _ask_options(settings: Settings) -> AskOptions:

@@ -19,6 +19,7 @@ from hub.http_api import pages
 from hub.http_api.app import application, create_app
 from hub.http_api.state import State
 from hub.jobs import JobKind
+from hub.knowledge import Draft, EntryKind
 from tests.support.asgi import ask, bearer, sent
 from tests.support.server_state import EVERYTHING, state_in
 from tests.support.trees import COUNTER, index_of, write_tree
@@ -27,6 +28,7 @@ ANY = frozenset(Right)
 NOBODY: frozenset[Right] = frozenset()
 READ = frozenset({Right.READ})
 INGEST = frozenset({Right.INGEST})
+KNOWLEDGE = frozenset({Right.KNOWLEDGE})
 APPROVE = frozenset({Right.APPROVE})
 ADMIN = frozenset({Right.ADMIN})
 DIFF = "--- a/src/counter.cc\n+++ b/src/counter.cc\n@@ -6,1 +6,1 @@\n-  value_ += by;\n+  value_ -= by;\n"
@@ -56,6 +58,7 @@ TABLE = {
     "GET /api/v1/included-by": Row(READ, "file=counter.h"),
     "GET /api/v1/history": Row(READ, "name=Counter"),
     "GET /api/v1/why": Row(READ, "asked=Counter"),
+    "GET /api/v1/changes": Row(READ),
     "GET /api/v1/impact": Row(READ, "name=Increment"),
     "POST /api/v1/impact": Row(READ, body={"diff": DIFF}),
     "GET /api/v1/source": Row(READ, "path=src/main.cc"),
@@ -91,6 +94,13 @@ TABLE = {
     "GET /api/v1/approvals": Row(ANY),  # empty without the scope
     "GET /api/v1/approvals/{approval_id}": Row(APPROVE),
     "POST /api/v1/approvals/{approval_id}": Row(APPROVE, body={"grant": True}),
+    "GET /api/v1/knowledge": Row(READ),
+    "GET /api/v1/knowledge/{number}": Row(READ),
+    "POST /api/v1/knowledge": Row(KNOWLEDGE, body={}),
+    "POST /api/v1/knowledge/{number}/review": Row(APPROVE, body={"accept": True}),
+    "POST /api/v1/knowledge/{number}/retire": Row(APPROVE, body={}),
+    "POST /api/v1/knowledge/{number}/reaffirm": Row(NOBODY),  # takes read and approve together
+    "POST /api/v1/knowledge/batches/{batch}/rollback": Row(APPROVE, body={}),
     "GET /metrics": Row(ANY),
     "GET /openapi.json": Row(ANY),
     "GET /livez": Row(ANY),
@@ -102,6 +112,9 @@ TABLE = {
     "GET /symbol": Row(ANY, "name=Counter"),
     "GET /file": Row(ANY, "path=src/main.cc"),
     "GET /history": Row(ANY),
+    "GET /changes": Row(ANY),
+    "GET /knowledge": Row(ANY),
+    "GET /w/{workspace}/knowledge": Row(READ, places={"workspace": "w"}),
     "GET /w/{workspace}": Row(READ, places={"workspace": "w"}),
     "GET /w/{workspace}/search": Row(READ, "q=count", places={"workspace": "w"}),
     "GET /w/{workspace}/ask": Row(READ, places={"workspace": "w"}),
@@ -109,6 +122,7 @@ TABLE = {
     "GET /w/{workspace}/file": Row(READ, "path=src/main.cc", places={"workspace": "w"}),
     "GET /w/{workspace}/snippet": Row(READ, "path=src/main.cc&first=1&last=3", places={"workspace": "w"}),
     "GET /w/{workspace}/history": Row(READ, places={"workspace": "w"}),
+    "GET /w/{workspace}/changes": Row(READ, places={"workspace": "w"}),
     "GET /planner": Row(ANY),
     "GET /jobs": Row(ANY),
     "GET /approvals": Row(ANY),
@@ -140,10 +154,12 @@ class Hub:
             path = path.replace(f"{{{part}}}", value)
         headers = bearer(key) if key else ()
         address = f"{path}?{row.query}" if row.query else path
-        return ask(self.app, sent(method, address, headers, row.body))[0].status
+        # The same words are kept once.
+        body = {"text": f"known {next(self._digests)}"} if name == "POST /api/v1/knowledge" else row.body
+        return ask(self.app, sent(method, address, headers, body))[0].status
 
     def _standing(self, path: str) -> dict[str, str]:
-        """A job, a key or an approval that a request may be about, made anew since one may be used up."""
+        """A job, a key, an approval or an entry that a request may be about, made anew since one may be used up."""
         if "{job_id}" in path:
             job = self.state.jobs.submit(JobKind.INDEX, "w", {}, "nobody")
             while not job.state.ended:
@@ -151,6 +167,11 @@ class Hub:
             return {"job_id": job.id}
         if "{key_id}" in path:
             return {"key_id": self.state.keys.create("x", EVERYTHING).record.key_id}
+        if "/knowledge/" in path:
+            another = Principal("another", "another", EVERYTHING)
+            text = f"known {next(self._digests)}"
+            (entry,) = self.state.lasting.add(another, "w", [Draft(EntryKind.GOTCHA, "", text)])
+            return {"number": str(entry.id), "batch": entry.batch}
         if "{approval_id}" in path:
             asking = Principal("another", "another", ())
             digest = str(next(self._digests))

@@ -4,7 +4,7 @@ from hub.asking.costs import WIDE_TOKENS, AskOptions
 from hub.asking.engines import Engines, Sources, close
 from hub.asking.looking import Looking
 from hub.asking.paces import Pace, Paces
-from hub.asking.running import Asking, Note, notes_on_age
+from hub.asking.running import Asking, Note, notes_on, notes_on_age
 from hub.asking.tiers import Analyst, Tiers
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Sources",
     "Tiers",
     "close",
+    "notes_on",
     "notes_on_age",
 ]

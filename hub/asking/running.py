@@ -13,6 +13,8 @@ from hub.asking.looking import Looking
 from hub.asking.tiers import NOBODY, Evidence, Outcome, Prepared, Tiers
 from hub.confidence.breadth import breadth_of
 from hub.errors import BackendError, PromptTooLong
+from hub.following import Stamped, stamped
+from hub.knowledge.model import PLACE
 from hub.ladder import Outlook
 from hub.model import (
     Answer,
@@ -103,6 +105,7 @@ class Asking:
         policy: Policy,
         clock: Callable[[], float],
         note: Note | None = None,
+        stamp: Stamped = Index.stamp,
     ) -> None:
         """``note`` is told the features of each question and how sure its first prompt was."""
         self._index = index
@@ -111,6 +114,7 @@ class Asking:
         self._policy = policy
         self._clock = clock
         self._note = note
+        self._stamp = stamp
 
     def ask(
         self,
@@ -132,7 +136,8 @@ class Asking:
             outcome = self._in_one(run, tier)
         if outcome is None:
             outcome = self._climbing(run)
-        age = notes_on_age(self._index, (citation.span.path for citation in outcome.citations))
+        cited = (citation.span.path for citation in outcome.citations)
+        changed = self._index.changed_since(path for path in cited if not path.startswith(PLACE))
         return Answer(
             question=question,
             text=outcome.text,
@@ -144,9 +149,9 @@ class Asking:
             model=outcome.info.model,
             usage=outcome.usage,
             seconds=round(self._clock() - started, 3),
-            stamp=self._index.stamp(),
+            stamp=stamped(self._stamp(self._index), changed),
             workspace=self._index.workspace,
-            notes=(*outcome.notes, *age),
+            notes=(*outcome.notes, *notes_on(changed)),
             attempts=tuple(run.attempts),
             decisions=tuple(run.decisions),
             refusal=run.refusal,
@@ -345,7 +350,11 @@ class Asking:
 
 def notes_on_age(index: Index, paths: Iterable[str]) -> list[str]:
     """A note that names the files which have changed since they were indexed."""
-    changed = index.changed_since(paths)
+    return notes_on(index.changed_since(paths))
+
+
+def notes_on(changed: Sequence[str]) -> list[str]:
+    """A note that names these files, which have changed since they were indexed."""
     if not changed:
         return []
     names = ", ".join(changed[:3]) + (" and others" if len(changed) > 3 else "")

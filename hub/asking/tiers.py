@@ -29,17 +29,20 @@ from hub.model import (
     Event,
     Found,
     GenerationOptions,
+    Hit,
     Piece,
     Prompt,
     Tier,
     Usage,
 )
-from hub.prompting import pack
+from hub.prompting import Passage, pack
 from hub.retrieval import Retrieval
 from indexer.index import Index
 
 WHOLE = 0.97  # share of the lines of a tree that are all of it but for its ends; 0.9 to 1
 NOTHING_SAID = "Not found. The model said nothing that could be checked, and search found no evidence to quote."
+Known = Callable[[str, Sequence[Hit]], Sequence[Passage]]
+"""What people keep beside the code that speaks of a question and what was found for it."""
 NOBODY = BackendInfo("none", "none", 0, 0, writes=False)
 
 
@@ -111,6 +114,11 @@ class Analyst:
     folder: Path | None = None
 
 
+def nothing_known(_question: str, _hits: Sequence[Hit]) -> tuple[()]:
+    """Where nobody keeps anything."""
+    return ()
+
+
 class Tiers:
     """The tiers that read evidence, for one workspace."""
 
@@ -122,6 +130,7 @@ class Tiers:
         options: AskOptions,
         clock: Callable[[], float],
         analyst: Analyst | None = None,
+        known: Known = nothing_known,
     ) -> None:
         self._index = index
         self._engines = engines
@@ -129,6 +138,7 @@ class Tiers:
         self._options = options
         self._clock = clock
         self._analyst = analyst
+        self._known = known
         self.costs = Costs(index, engines, options, analyses=analyst is not None)
 
     def look(self, question: str) -> Evidence:
@@ -197,7 +207,7 @@ class Tiers:
             deeper = self._looking.look(evidence.first.query.text, hits_for(budget))
             evidence = Evidence(replace(deeper, notes=evidence.first.notes))
         retrieval = evidence.best
-        prompt = pack(retrieval.query.text, pieces(self._index, retrieval.hits), budget, reader.count_tokens)
+        prompt = pack(retrieval.query.text, self._passages(retrieval), budget, reader.count_tokens)
         if not prompt.citations:
             raise PromptTooLong(
                 f"No piece of evidence fits a prompt of {budget} tokens.",
@@ -232,7 +242,8 @@ class Tiers:
             evidence = self._widened(evidence.first, budget, wanted)
         retrieval = evidence.best
         made = focus(self._index, retrieval, budget, count)
-        prompt = pack(retrieval.query.text, pieces(self._index, made.hits), budget, count, made.foundation)
+        passages = self._passages(replace(retrieval, hits=made.hits))
+        prompt = pack(retrieval.query.text, passages, budget, count, made.foundation)
         return Prepared(
             Tier.FOCUS,
             evidence,
@@ -251,7 +262,7 @@ class Tiers:
         loads, backend, retrieval = self._engines.loads, self._engines.reader(), evidence.best
         info, load = backend.info(), loads.current(backend)
         count, question = backend.count_tokens, retrieval.query.text
-        passages = pieces(self._index, retrieval.hits)
+        passages = self._passages(retrieval)
         prompt = pack(question, passages, loads.budget(backend, load), count, load.foundation(count))
         notes = [*retrieval.notes, *load.notes]
         if load.left_out:
@@ -386,6 +397,11 @@ class Tiers:
         if self._engines.worth_warming(load):
             notes += self._engines.warmed(load, tell).notes
         return notes
+
+    def _passages(self, retrieval: Retrieval) -> tuple[Passage, ...]:
+        """What the hits can be shown as, and what people keep of them."""
+        found = pieces(self._index, retrieval.hits)
+        return (*found, *self._known(retrieval.query.text, retrieval.hits)) if found else found
 
     def _lexicon(self, question: str) -> answering.Lexicon:
         index = self._index

@@ -95,6 +95,8 @@ def parser_of(added: Added) -> argparse.ArgumentParser:
         _add_jobs,
         add_knowledge,
         _add_hooks,
+        _add_changes,
+        _add_watch,
         added.parsers,
     ):
         add(command)
@@ -114,6 +116,13 @@ def _add_doctor(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     lists = doctor.add_mutually_exclusive_group()
     lists.add_argument("--single", action="store_true", help="all that a single user's installation needs, and no more")
     lists.add_argument("--team", action="store_true", help="all that a team's server needs, and no more")
+
+
+def _add_watch(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    watch = command("watch", "keep indexes up to date while files change; a server does it by itself")
+    watch.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="indexed trees (default: where you are)")
+    watch.add_argument("--all", action="store_true", help="every tree that is indexed, and those that come")
+    watch.add_argument("--polling", action="store_true", help="look for changes, even where the kernel would tell")
 
 
 def _add_evaluate(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -316,6 +325,32 @@ def _add_hooks(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
     hooks.add_argument("action", choices=("install", "uninstall", "status"), metavar="ACTION", help="%(choices)s")
     where = "a folder of the tree (default: where you are; for status, all that are indexed)"
     hooks.add_argument("path", nargs="?", type=Path, metavar="PATH", help=where)
+
+
+def _add_changes(command: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    changes = command("changes", "show what changed and why: symbols, messages, pull requests, what it reaches")
+    changes.add_argument(
+        "range",
+        nargs="?",
+        default="",
+        metavar="A..B|COMMIT",
+        help="default: what was merged last, else the last commits",
+    )
+    changes.add_argument(
+        "--limit",
+        "-n",
+        type=values.positive,
+        default=1,
+        metavar="N",
+        help="merges to show without a range (default: 1)",
+    )
+    changes.add_argument("--summarize", action="store_true", help="let the language model write the summary")
+    ingest = command("ingest", "bring the index up to the tree and show what a range of commits changed, for CI")
+    ingest.add_argument("path", nargs="?", type=Path, default=Path(), help="the tree (default: the current folder)")
+    ingest.add_argument("--range", required=True, metavar="A..B", help="the commits that were pushed or merged")
+    ingest.add_argument(
+        "--no-server", action="store_true", help="do it here, even where a server runs on the data folder"
+    )
 
 
 def _add_keys(command: Callable[[str, str], argparse.ArgumentParser]) -> None:

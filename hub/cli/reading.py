@@ -11,6 +11,7 @@ from hub.cli import DONE, NOTHING
 from hub.cli.output import Json, json_text, kinds_of, opened_service, print_json, print_notes, settings_of
 from hub.cli.served import server_for_answers
 from hub.config import Settings
+from hub.following import behind_words
 from hub.model import (
     Answer,
     Attempt,
@@ -57,6 +58,8 @@ def search(options: argparse.Namespace) -> int:
         confidence = result.confidence
         calibrated = "" if confidence.calibrated else " (uncalibrated)"
         print(f"confidence {confidence.value:.2f}{calibrated}: {' '.join(confidence.reasons)}")
+        if (behind := behind_words(result.stamp)).endswith("behind"):
+            print(f"{result.workspace} is {behind}")
         print_notes(result.notes)
     return DONE if result.hits else NOTHING
 
@@ -188,10 +191,11 @@ def _print_sources(answer: Answer) -> None:
     calibrated = "" if answer.confidence.calibrated else " (uncalibrated)"
     state = f"{answer.workspace} at {answer.stamp.commit[:12] if answer.stamp.commit else 'no commit'}"
     dirty = " with local changes" if answer.stamp.dirty else ""
+    behind = f", {words}" if (words := behind_words(answer.stamp)) else ""
     who = answer.backend if answer.model == "none" else f"{answer.model} ({answer.backend})"
     print(
         f"confidence {answer.confidence.value:.2f}{calibrated}, tier {answer.tier.value}, {who},"
-        f" {answer.seconds:.1f} s, {state}{dirty}"
+        f" {answer.seconds:.1f} s, {state}{dirty}{behind}"
     )
     if answer.usage.cached is not None:
         print(f"{answer.usage.cached} of {answer.usage.prompt} tokens of the prompt were known to the model already")

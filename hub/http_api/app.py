@@ -15,15 +15,18 @@ from hub.http_api import (
     access,
     administration,
     asking,
+    changes,
     errors,
     guards,
     hooks,
+    knowledge,
     logs,
     metrics,
     openai,
     overview,
     pages,
     reading,
+    webhooks,
     working,
 )
 from hub.http_api.extending import METHODS, Extension
@@ -36,6 +39,7 @@ _TAGS = (
     ("asking", "Questions answered with citations, or declined."),
     ("overview", "Who asks, what there is, how fresh it is."),
     ("jobs", "Long work: indexing, repair, calibration, backups."),
+    ("knowledge", "What people keep of a tree, proposed, reviewed and taken back."),
     ("access", "Sessions of browsers."),
     ("administration", "Keys, approvals, the record of what was done."),
     ("hooks", "What git and its hosts tell."),
@@ -77,7 +81,21 @@ def create_app(state: State, extensions: Sequence[Extension] = ()) -> FastAPI:
     )
     app.state.hub = state
     errors.install(app)
-    for module in (reading, asking, overview, working, access, administration, hooks, openai, metrics, pages):
+    for module in (
+        reading,
+        changes,
+        asking,
+        overview,
+        working,
+        knowledge,
+        access,
+        administration,
+        hooks,
+        webhooks,
+        openai,
+        metrics,
+        pages,
+    ):
         app.include_router(module.router)
     app.include_router(overview.health)
     # Beside the routes that are described: what speaks a protocol of its own describes itself in it. First, since to

@@ -58,7 +58,7 @@ _EXAMPLE = {
     "usage": {"prompt": 2100, "completion": 40, "cached": 1900},
     "seconds": 1.4,
     "workspace": "counter",
-    "stamp": {"commit": None, "dirty": False, "indexed_at": "2026-11-01T10:00:00+00:00"},
+    "stamp": {"commit": None, "dirty": False, "indexed_at": "2026-11-01T10:00:00+00:00", "behind": None},
     "notes": [],
     "attempts": [],
     "explanation": [],

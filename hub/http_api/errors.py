@@ -34,6 +34,7 @@ STATUSES: Mapping[type[Exception], int] = {
     hub_errors.SnapshotError: 503,
     hub_errors.JobError: 409,
     hub_errors.BackupError: 409,
+    hub_errors.FollowError: 409,
     hub_errors.HookError: 409,
     hub_errors.TaskError: 400,
     hub_errors.UnknownJob: 404,

@@ -2,7 +2,12 @@
 
 from hub.shapes import Json
 
-STAMP: Json = {"commit": "77d0c3be", "dirty": False, "indexed_at": "2026-11-01T10:00:00+00:00"}
+STAMP: Json = {
+    "commit": "77d0c3be",
+    "dirty": False,
+    "indexed_at": "2026-11-01T10:00:00+00:00",
+    "behind": {"commits": 0, "files": 1, "since_s": 0.2},
+}
 _SYMBOL: Json = {
     "id": "app::Counter::Increment(int)",
     "qualified_name": "app::Counter::Increment",
@@ -107,6 +112,7 @@ WHY: Json = {
     ],
     "total": 1,
     "decisions": [],
+    "kept": [],
     "notes": [],
 }
 DIFF = "--- a/src/counter.cc\n+++ b/src/counter.cc\n@@ -7 +7 @@\n-  value_ += by;\n+  value_ += 2 * by;\n"
@@ -149,6 +155,23 @@ WORKSPACE: Json = {
     "waiting_for_chroma": 0,
     "bytes_on_disk": 200704,
     "calibration": {"calibrated_at": "2026-11-01T11:00:00+00:00", "asked": 600, "stale": [], "notes": []},
+    "followed": {
+        "workspace": "counter",
+        "mode": "inotify",
+        "why": "",
+        "watches": 9,
+        "limit": 192536,
+        "pending": 1,
+        "whole": False,
+        "waiting_since": 1793527200.0,
+        "behind_s": 0.2,
+        "last": {"at": 1793527100.0, "seconds": 0.1, "changed": 1, "removed": 0, "whole": False},
+        "error": "",
+        "hints": 12,
+        "refreshes": 11,
+        "refresh_s": 1.9,
+        "corrected": 0,
+    },
     "background": {"pid": 4711, "workspace": "counter", "embedder": "minilm", "done": 3, "total": 8, "note": ""},
     "calibrating": {"pid": 4712, "workspace": "counter", "embedder": "", "done": 9, "total": 600, "note": ""},
 }

@@ -19,7 +19,9 @@ from hub.capacity import catalogue
 from hub.capacity.planning import Task
 from hub.errors import HubError
 from hub.http_api import access, errors
+from hub.http_api.changes import changes_of
 from hub.http_api.state import State, state_of
+from hub.knowledge import EntryKind
 from hub.model import Policy, Tier
 from hub.service import Filters, Page, Service
 from hub.shapes import Json
@@ -31,6 +33,7 @@ from indexer.model import Span, SymbolKind
 router = APIRouter(include_in_schema=False)
 
 _HITS = (10, 20, 50, 100)
+_MERGES = 5  # of a page of what changed
 _COMMITS = 20
 _EDGES = 30  # of each list on a symbol's page
 _NAMESAKES = 12
@@ -100,7 +103,9 @@ async def _shown(request: Request, make: _Made, workspace: str = "") -> Response
     """The page, or the one that says why there is none. Whoever is not logged in is sent to do so."""
     principal = request.scope.get("state", {}).get("principal")
     if not isinstance(principal, Principal):
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        # Of the scope, since the URL as a whole cannot be read where the query is no UTF-8.
+        query = request.scope["query_string"].decode("latin-1")
+        here = request.scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/login?next={quote(here, safe='')}", 303)
     state = state_of(request)
     view = _View(request, principal, (), workspace)
@@ -146,12 +151,14 @@ async def _home(view: _View) -> Response:
 @router.get("/symbol")
 @router.get("/file")
 @router.get("/history")
+@router.get("/changes")
+@router.get("/knowledge")
 async def without_workspace(request: Request) -> Response:
     """To the page of the workspace that is named by a parameter, else the one last indexed."""
 
     async def made(view: _View) -> Response:
         workspace = view.text("workspace") or view.workspace
-        page = request.url.path.rpartition("/")[2]
+        page = str(request.scope["path"]).rpartition("/")[2]
         if not workspace:
             return RedirectResponse("/", 303)
         given = [(name, value) for name, value in request.query_params.multi_items() if name != "workspace"]
@@ -321,6 +328,33 @@ async def history(request: Request, workspace: str) -> Response:
             )
 
         return await view.in_workspace(workspace, page)
+
+    return await _shown(request, made, workspace)
+
+
+@router.get("/w/{workspace}/changes")
+async def changes(request: Request, workspace: str) -> Response:
+    async def made(view: _View) -> Response:
+        asked = view.text("range").strip()
+
+        def page(service: Service) -> str:
+            told = changes_of(service, asked, _MERGES)
+            shown = [
+                {**each, "range": f"{each['base']}..{each['head']}" if each["base"] else each["head"]} for each in told
+            ]
+            return render("changes", view.shell("changes"), asked=asked, changes=shown)
+
+        return await view.in_workspace(workspace, page)
+
+    return await _shown(request, made, workspace)
+
+
+@router.get("/w/{workspace}/knowledge")
+async def knowledge(request: Request, workspace: str) -> Response:
+    async def made(view: _View) -> Response:
+        await view.state.look(view.state.workspaces.chosen, view.principal, workspace)
+        kinds = [kind.value for kind in EntryKind]
+        return HTMLResponse(render("knowledge", view.shell("knowledge"), query=view.text("q"), kinds=kinds))
 
     return await _shown(request, made, workspace)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from hub import shapes
+from hub import remembering, shapes
 from hub.auth.model import Principal
 from hub.http_api import examples
 from hub.http_api.access import Caller
@@ -296,7 +296,12 @@ async def why(
     workspace: WorkspaceName = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_REASONS, description="Of reasons, commits and decisions each.")] = 5,
 ) -> Response:
-    return await _told(state, principal, workspace, lambda service: shapes.story_shape(service.why(asked, limit)))
+    def told(service: Service) -> Json:
+        story = service.why(asked, limit)
+        kept = remembering.beside(state.lasting, principal, service, story, limit)
+        return {**shapes.story_shape(story), "kept": [remembering.entry_shape(each) for each in kept]}
+
+    return await _told(state, principal, workspace, told)
 
 
 @router.get(

@@ -20,6 +20,7 @@ from hub.config import Settings
 from hub.errors import BackendBusy
 from hub.http_api.doors import Doors
 from hub.http_api.events import Channel
+from hub.knowledge import Lasting, Review, lasting
 from hub.workspaces import Workspaces
 
 if TYPE_CHECKING:
@@ -111,10 +112,13 @@ class State:
     metrics: "Metrics"
     started_at: float = field(default_factory=time.time)
     doors: Doors = field(default_factory=Doors)
+    lasting: Lasting = field(init=False)  # what people keep for good
     streams: Streams = field(init=False)
     lookups: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
+        review = Review(self.settings.knowledge_review)
+        self.lasting = Lasting(self.settings.data / lasting.FILE, self.audit, review)
         self.streams = Streams(self.settings.server_streams)
         self.lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
 
@@ -128,6 +132,7 @@ class State:
         self.streams.close()
         self.lookups.shutdown(wait=True, cancel_futures=True)
         self.workspaces.close()
+        self.lasting.close()
 
 
 def _done(work: Callable[[Channel], _T], channel: Channel) -> _T:

@@ -100,7 +100,7 @@ def _workspace(settings: Settings, task: Task) -> Workspace:
 
 
 def _index(settings: Settings, task: Task, progress: Progress, cancelled: Stop) -> Json:
-    from hub import background, indexing  # noqa: PLC0415 - each kind waits for its own parts alone
+    from hub import background, changes, indexing  # noqa: PLC0415 - each kind waits for its own parts alone
     from hub.calibrating import unattended  # noqa: PLC0415 - as above
     from hub.shapes import report_shape  # noqa: PLC0415 - as above
     from indexer.files import check_root  # noqa: PLC0415 - as above
@@ -117,6 +117,10 @@ def _index(settings: Settings, task: Task, progress: Progress, cancelled: Stop) 
             begin(settings)
         except (HubError, IndexerError) as error:  # what is indexed can be searched, so it is worth a line only
             notes.append(f"{error.message} {error.hint}")
+    try:
+        changes.keep_up(settings, report.workspace, cancelled)
+    except (HubError, IndexerError) as error:  # as above
+        notes.append(f"{error.message} {error.hint}")
     return report_shape(replace(report, notes=tuple(notes)))
 
 

@@ -40,7 +40,7 @@ from hub.model import (
     Way,
     Weighed,
 )
-from indexer.model import Chunk, ChunkId, Confirmation, IndexReport, Problem, Span, StageTime, Stamp
+from indexer.model import Behind, Chunk, ChunkId, Confirmation, IndexReport, Problem, Span, StageTime, Stamp
 
 Json = dict[str, Any]
 _T = TypeVar("_T")
@@ -59,7 +59,7 @@ def answer_from(shape: Json) -> Answer:
         model=shape["model"],
         usage=Usage(**shape["usage"]),
         seconds=shape["seconds"],
-        stamp=Stamp(**shape["stamp"]),
+        stamp=_stamp(shape["stamp"]),
         workspace=shape["workspace"],
         notes=tuple(shape["notes"]),
         attempts=tuple(map(_attempt, shape["attempts"])),
@@ -73,7 +73,7 @@ def search_from(shape: Json) -> SearchResult:
     return SearchResult(
         query=shape["query"],
         workspace=shape["workspace"],
-        stamp=Stamp(**shape["stamp"]),
+        stamp=_stamp(shape["stamp"]),
         confidence=_confidence(shape["confidence"]),
         hits=tuple(map(_hit, shape["hits"])),
         notes=tuple(shape["notes"]),
@@ -112,9 +112,14 @@ def value_from(kind: type[_T], shape: object) -> _T:
     return value
 
 
+def _stamp(shape: Json) -> Stamp:
+    behind = shape.get("behind")
+    return Stamp(**{**shape, "behind": Behind(**behind) if behind else None})
+
+
 _REPORTED = (
     *("workspace", "files", "changed", "unchanged", "removed", "lines", "symbols", "references", "chunks", "embedded"),
-    "waiting_for_vectors",
+    *("waiting_for_vectors", "whole"),
 )
 
 

@@ -19,8 +19,8 @@ QUESTION = "When is a memtable written to a level-0 table, and who decides it?"
 COMMANDS = (
     "index search symbol references callers callees hierarchy overrides includes included-by history"
     " why impact ask status export doctor evaluate tune calibrate plan extend-context profile"
-    " measure-context warm monitor serve open keys audit approve backup restore jobs knowledge hooks connect mcp run"
-    " recipes sandbox repair"
+    " measure-context warm monitor serve open keys audit approve backup restore jobs knowledge hooks changes ingest"
+    " watch connect mcp run recipes sandbox repair"
 ).split()
 
 Shell = Callable[..., tuple[int, str, str]]

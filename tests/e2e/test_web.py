@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 
 from hub.auth.model import Grant, Principal, Scope
+from hub.knowledge import Draft, EntryKind
 from hub.prompting.layout import visible
 from tests.support.scripted_server import (
     CHAT,
@@ -566,6 +567,28 @@ def test_a_request_is_let_pass_by_somebody_else_than_who_asked(visit: Callable[.
     entry.get_by_role("button", name="Let it pass once").click()
     expect(page.locator("[data-approvals]")).to_contain_text("Nothing waits")
     assert server.state.approvals.take(asked.approval_id, "0" * 64)
+
+
+def test_what_somebody_else_proposed_is_read_with_what_it_replaces_and_accepted(
+    visit: Callable[..., Browser], server: Served
+) -> None:
+    writer = Principal("agent", "an agent", (Grant(WORKSPACE, frozenset(Scope)),))
+    reviewer = Principal("reviewer", "a reviewer", writer.grants)
+    (old,) = server.state.lasting.add(writer, WORKSPACE, [Draft(EntryKind.GOTCHA, "", "The counter takes a lock.")])
+    server.state.lasting.accept(reviewer, WORKSPACE, old.id)
+    said = "The counter takes <b>no</b> lock \u202e."
+    (new,) = server.state.lasting.add(writer, WORKSPACE, [Draft(EntryKind.GOTCHA, "", said, supersedes=(old.id,))])
+    page = visit().open(f"/w/{WORKSPACE}/knowledge")
+    waiting = page.locator("[data-waiting] [data-entry]")
+    expect(waiting).to_contain_text("The counter takes <b>no</b> lock \\u202e.")
+    expect(waiting).to_contain_text("The counter takes a lock.")
+    waiting.get_by_role("button", name="Accept").click()
+    expect(page.locator(f"[data-kept] #entry-{new.id}")).to_have_attribute("data-state", "accepted")
+    expect(page.locator(f"[data-kept] #entry-{old.id}")).to_contain_text(f"{new.id} took its place")
+    expect(page.locator("[data-waiting-section]")).to_be_hidden()
+    page.locator("[data-new-entry] [name=text]").fill("Proposed in the page.")
+    page.locator("[data-new-entry] button").click()
+    expect(page.locator("[data-waiting]")).to_contain_text("Proposed in the page.")
 
 
 def test_the_planner_draws_memory_against_context(visit: Callable[..., Browser], tmp_path: Path) -> None:
