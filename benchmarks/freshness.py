@@ -50,6 +50,7 @@ PAUSE_S = 2.0  # between two saves; whoever saves more often waits for what was 
 SWITCHED = 300  # files that differ between two branches
 PULLED = 1_000  # commits
 IDLE_S = 60.0
+REST_S = 75.0  # after the last change: 30 s until the last of it begins, and what that takes. 40 to 300
 RECONCILES = 1_000
 COMMITS = 40  # with hooks, and as many without
 POLL_S = 0.02  # between two questions to the server, which has two cores to share with this
@@ -348,7 +349,7 @@ def measured_tree(tree: Path, data: Path, options: argparse.Namespace, add: Call
             add(switch(hub, tree, marks, options.switched))
         if "idle" in options.only and isinstance(hub, Served):
             _until(hub.settled, START_S, "nothing waits any more")
-            time.sleep(3 * PAUSE_S)  # what is done when it is quiet is not idleness
+            time.sleep(REST_S)  # what is done once when it is quiet, the graph and Chroma, is not idleness
             add(idle(hub.pid, options.idle))
 
 

@@ -141,14 +141,17 @@ class Workspaces:
 
     def _taken(self, workspace: Workspace) -> _Opened:
         models = self._models.generation()
-        while True:
-            with self._lock:
-                idle = self._idle.get(workspace.name)
-                opened = idle.pop() if idle else None
-            if opened is None:
-                return self._made(workspace, models)
-            if opened.models == models and self._holds(opened, workspace):
-                return opened
+        with self._lock:
+            idle = self._idle.get(workspace.name)
+            opened = idle.pop() if idle else None
+        if opened is None:
+            return self._made(workspace, models)
+        if opened.models == models and self._holds(opened, workspace):
+            return opened
+        try:
+            # Before the other goes: what both have read of the same file is kept as long as anybody has it open.
+            return self._made(workspace, models)
+        finally:
             opened.service.close()
 
     def _made(self, workspace: Workspace, models: int) -> _Opened:

@@ -110,6 +110,7 @@ def test_settings_that_decide_answers_make_another_fingerprint_and_others_do_not
     other: object = not value if isinstance(value, bool) else (*value, "x") if isinstance(value, tuple) else f"{value}x"
     changed = replace(plain, **{row.field: other})
     apart = (
+        "watch_",
         "server_",
         "webhooks_",
         "index_",

@@ -239,6 +239,16 @@ def test_what_was_calibrated_meanwhile_is_used_by_the_next(place: Place, pool: W
         assert after is not before
 
 
+def test_what_was_read_before_a_change_is_kept_for_those_that_come_after_it(place: Place, pool: Workspaces) -> None:
+    def kept() -> object:
+        with pool.reading(LOCAL, "alpha") as index:
+            return index.shared("what takes long to read", 1, object)
+
+    before = kept()
+    place.index("alpha", "Later")
+    assert kept() is before
+
+
 def test_another_workspace_is_not_closed_for_it(place: Place, pool: Workspaces) -> None:
     with pool.opened(LOCAL, "beta") as before:
         pass

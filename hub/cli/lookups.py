@@ -4,14 +4,16 @@ included-by, history, impact.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hub import shapes
 from hub.cli import DONE, NOTHING
-from hub.cli.output import kinds_of, opened_service, print_json, print_notes
+from hub.cli.output import Json, kinds_of, opened_service, print_json, print_notes
 from hub.errors import ChangeError
+from hub.following import behind_words
 from hub.impact import GROUPS, MOST_DIFF_CHARS, Impact, Reached
 from hub.prompting import visible
 from hub.service import Includes, Page, Relations, Service
@@ -28,12 +30,27 @@ _LIKE = {
 }
 
 
+@contextmanager
+def _looked_up(options: argparse.Namespace) -> Iterator[Service]:
+    """The service, with its stamp in ``options.stamp``; how far behind the tree it is goes to people's other stream."""
+    with opened_service(options) as service, service.moment():
+        options.stamp = service.stamp()
+        yield service
+    behind = behind_words(options.stamp)
+    if behind.endswith("behind") and not options.json:
+        print(f"note: {service.workspace} is {behind}", file=sys.stderr)
+
+
+def _print_json(options: argparse.Namespace, shape: Json) -> None:
+    print_json({**shape, "stamp": shapes.stamp_shape(options.stamp)})
+
+
 def symbol(options: argparse.Namespace) -> int:
     how = Match(options.match) if options.match else None
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.find(options.name, _page(options), how, kinds_of(options.kind or ()))
     if options.json:
-        print_json(shapes.found_shape(found, options.offset))
+        _print_json(options, shapes.found_shape(found, options.offset))
     elif found.match is None:
         print(f"No symbol is named {options.name}.")
     else:
@@ -46,29 +63,29 @@ def symbol(options: argparse.Namespace) -> int:
 
 
 def references(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.references(options.name, _page(options))
     return _show_relations(options, found, "references", "used")
 
 
 def callers(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.callers(options.name, Reach(options.depth, options.by_name), _page(options))
     return _show_relations(options, found, "callers", "called")
 
 
 def callees(options: argparse.Namespace) -> int:
     reach = Reach(options.depth, options.by_name, options.overrides)
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.callees(options.name, reach, _page(options))
     return _show_relations(options, found, "callees", "calling")
 
 
 def hierarchy(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         trees = service.hierarchy(options.name)
     if options.json:
-        print_json(shapes.hierarchy_shape(trees))
+        _print_json(options, shapes.hierarchy_shape(trees))
         return DONE if trees else NOTHING
     if not trees:
         print(f"No class is named {options.name}.")
@@ -83,10 +100,10 @@ def hierarchy(options: argparse.Namespace) -> int:
 
 
 def overrides(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.overrides(options.name, _page(options))
     if options.json:
-        print_json(shapes.overrides_shape(found))
+        _print_json(options, shapes.overrides_shape(found))
     elif not found.symbols:
         print(f"No method is named {options.name}.")
     elif not found.total:
@@ -99,22 +116,22 @@ def overrides(options: argparse.Namespace) -> int:
 
 
 def includes(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.includes(options.file, options.depth, _page(options))
     return _show_includes(options, found, "includes nothing")
 
 
 def included_by(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         found = service.included_by(options.file, options.depth, _page(options))
     return _show_includes(options, found, "is included by nothing")
 
 
 def history(options: argparse.Namespace) -> int:
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         told, total = service.history(options.name, _page(options))
     if options.json:
-        print_json(shapes.history_shape(told, total, options.offset))
+        _print_json(options, shapes.history_shape(told, total, options.offset))
         return DONE if told else NOTHING
     if not total:
         print(f"No commit that is kept changed {options.name}, as far as names tell.")
@@ -129,13 +146,13 @@ def history(options: argparse.Namespace) -> int:
 def impact(options: argparse.Namespace) -> int:
     if options.names and (options.diff is not None or options.since is not None):
         raise QuestionError("Symbols and a diff are given.", "Give one of them.")
-    with opened_service(options) as service:
+    with _looked_up(options) as service:
         if options.names:
             found = service.impact_of(options.names, options.depth)
         else:
             found = service.impact_of_diff(_diff_asked(options, service), options.depth)
     if options.json:
-        print_json(shapes.impact_shape(found, options.limit))
+        _print_json(options, shapes.impact_shape(found, options.limit))
     else:
         _print_impact(found, options.limit)
     return DONE if found.reached or found.changed else NOTHING
@@ -169,7 +186,7 @@ def _page(options: argparse.Namespace) -> Page:
 
 def _show_relations(options: argparse.Namespace, found: Relations, kind: str, verb: str) -> int:
     if options.json:
-        print_json(shapes.relations_shape(found))
+        _print_json(options, shapes.relations_shape(found))
         return DONE if found.steps else NOTHING
     if not found.total:
         known = (
@@ -211,7 +228,7 @@ def _print_relatives(verb: str, relatives: Sequence[Relative], indent: int = 1) 
 
 def _show_includes(options: argparse.Namespace, found: Includes, nothing: str) -> int:
     if options.json:
-        print_json(shapes.includes_shape(found))
+        _print_json(options, shapes.includes_shape(found))
     elif found.path is None:
         print(f"No file of the index is named {options.file}.")
     elif not found.total:

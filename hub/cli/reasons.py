@@ -23,9 +23,11 @@ _COMMENT_LINES = 6
 def why(options: argparse.Namespace) -> int:
     with opened_service(options) as service:
         story = service.why(" ".join(options.asked), options.limit)
+        stamp = shapes.stamp_shape(service.stamp())
         kept = _kept(settings_of(options).data, service, story, options.limit)
     if options.json:
-        print_json({**shapes.story_shape(story), "kept": [remembering.entry_shape(each) for each in kept]})
+        told = [remembering.entry_shape(each) for each in kept]
+        print_json({**shapes.story_shape(story), "kept": told, "stamp": stamp})
     else:
         _print_story(story, kept)
     return DONE if story.reasons or story.commits or kept else NOTHING

@@ -53,11 +53,18 @@ SEARCH: Json = {
     "understood": {"kind": "prose", "words": {"value": 1.2}},
     "notes": [],
 }
-SYMBOL: Json = {"match": "exact", "symbols": [_SYMBOL], "total": 1, "offset": 0}
-RELATIONS: Json = {"symbols": [_SYMBOL], "edges": [_EDGE], "total": 1, "offset": 0}
-HIERARCHY: Json = {"classes": [{"symbol": _SYMBOL, "bases": [], "derived": []}]}
-OVERRIDES: Json = {"symbols": [_SYMBOL], "overrides": [], "overridden_by": [_EDGE], "total": 1, "offset": 0}
-INCLUDES: Json = {"path": "src/counter.cc", "edges": [_EDGE], "total": 1, "offset": 0}
+SYMBOL: Json = {"match": "exact", "symbols": [_SYMBOL], "total": 1, "offset": 0, "stamp": STAMP}
+RELATIONS: Json = {"symbols": [_SYMBOL], "edges": [_EDGE], "total": 1, "offset": 0, "stamp": STAMP}
+HIERARCHY: Json = {"classes": [{"symbol": _SYMBOL, "bases": [], "derived": []}], "stamp": STAMP}
+OVERRIDES: Json = {
+    "symbols": [_SYMBOL],
+    "overrides": [],
+    "overridden_by": [_EDGE],
+    "total": 1,
+    "offset": 0,
+    "stamp": STAMP,
+}
+INCLUDES: Json = {"path": "src/counter.cc", "edges": [_EDGE], "total": 1, "offset": 0, "stamp": STAMP}
 HISTORY: Json = {
     "commits": [
         {
@@ -73,6 +80,7 @@ HISTORY: Json = {
     ],
     "total": 1,
     "offset": 0,
+    "stamp": STAMP,
 }
 WHY: Json = {
     "asked": "why does the counter count by steps",
@@ -114,6 +122,7 @@ WHY: Json = {
     "decisions": [],
     "kept": [],
     "notes": [],
+    "stamp": STAMP,
 }
 DIFF = "--- a/src/counter.cc\n+++ b/src/counter.cc\n@@ -7 +7 @@\n-  value_ += by;\n+  value_ += 2 * by;\n"
 IMPACT: Json = {
@@ -125,12 +134,14 @@ IMPACT: Json = {
     "tests": [],
     "totals": {"callers": 1, "tests": 0},
     "notes": [],
+    "stamp": STAMP,
 }
 SOURCE: Json = {
     "path": "src/counter.cc",
     "first_line": 6,
     "last_line": 6,
     "text": "void Counter::Increment(int by) {\n",
+    "stamp": STAMP,
 }
 WHO: Json = {"key_id": "k7f2", "owner": "Ada", "grants": [{"workspace": "counter", "scopes": ["read"]}]}
 WORKSPACES: Json = {"workspaces": [{"name": "counter", "root": "/src/counter", "used_at": 1793527200.0}]}

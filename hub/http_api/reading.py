@@ -49,11 +49,12 @@ Paths = Annotated[
 
 
 async def _told(state: State, principal: Principal, workspace: str | None, work: Callable[[Service], Json]) -> Response:
-    """What one service says, as JSON: made and encoded in a thread for looking things up."""
+    """What one service says, and of which state of the tree, as JSON: made and encoded in a thread for look-ups."""
 
     def told() -> bytes:
-        with state.workspaces.opened(principal, workspace) as service:
-            return encoded(work(service))
+        with state.workspaces.opened(principal, workspace) as service, service.moment():
+            shape = work(service)
+            return encoded({**shape, "stamp": shape.get("stamp") or shapes.stamp_shape(service.stamp())})
 
     return JsonResponse(await state.look(told))
 
