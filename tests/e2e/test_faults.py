@@ -229,28 +229,12 @@ rm -f "$DISK/filler"
 
 def test_a_full_disk_is_told_and_loses_no_workspace(tmp_path: Path) -> None:
     """On a real file system of three megabytes, in a mount namespace of its own."""
-    if not shutil.which("unshare") or os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root and unshare")
-    (tmp_path / "disk").mkdir()
     write_tree(tmp_path / "tree" / "small", {"small.cc": "int small;\n"})
     write_tree(
         tmp_path / "tree" / "large",
         {f"f{n:03}.cc": f"// {f'word{n} ' * 2_000}\nint v{n};\n" for n in range(200)},
     )
-    here = {"DISK": str(tmp_path / "disk"), "TREE": str(tmp_path / "tree"), "PYTHON": sys.executable}
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", _ON_A_SMALL_DISK],
-        capture_output=True,
-        text=True,
-        env={**environment(tmp_path / "disk" / "data", NO_VECTORS), **here, "COMMAND": COMMAND},
-        cwd=tmp_path,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    if done.returncode == 77 or "unshare failed" in done.stderr:
-        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
+    done = on_a_disk(tmp_path, _ON_A_SMALL_DISK)
     _, large, small, symbol, status, _ = split_by_code(done.stdout)
     assert large[0] == 2
     error = json.loads(large[1])
@@ -260,6 +244,51 @@ def test_a_full_disk_is_told_and_loses_no_workspace(tmp_path: Path) -> None:
     assert symbol[0] == 0
     assert "small" in status[1]
     assert "large" in status[1]
+
+
+_ON_A_DISK_THAT_TURNS_READ_ONLY = """
+mount -t tmpfs -o size=64m tmpfs "$DISK" || exit 77
+"$PYTHON" -c "$COMMAND" index "$TREE" --json || exit 78
+mount -o remount,ro "$DISK" || exit 77
+echo "int later;" >> "$TREE/small.cc"
+"$PYTHON" -c "$COMMAND" index "$TREE" --json; echo "code $?"
+"$PYTHON" -c "$COMMAND" symbol small --json; echo "code $?"
+mount -o remount,rw "$DISK"
+"$PYTHON" -c "$COMMAND" index "$TREE" --json; echo "code $?"
+"$PYTHON" -c "$COMMAND" symbol later --json; echo "code $?"
+"""
+
+
+def test_a_file_system_that_turned_read_only_is_told_read_from_and_gone_on_with(tmp_path: Path) -> None:
+    write_tree(tmp_path / "tree", {"small.cc": "int small;\n"})
+    done = on_a_disk(tmp_path, _ON_A_DISK_THAT_TURNS_READ_ONLY)
+    _, refused, found, again, later = split_by_code(done.stdout)
+    assert refused[0] == 2
+    assert "Read-only file system" in refused[1]
+    assert (found[0], again[0], later[0]) == (0, 0, 0)
+
+
+def on_a_disk(folder: Path, script: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a script in a mount namespace of its own, where it may mount a disk at $DISK. Skips where nobody may."""
+    if not shutil.which("unshare") or os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root and unshare")
+    disk = folder / "disk"
+    disk.mkdir()
+    here = {"DISK": str(disk), "TREE": str(folder / "tree"), "PYTHON": sys.executable, "COMMAND": COMMAND}
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**environment(disk / "data", NO_VECTORS), **here},
+        cwd=folder,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(f"no small disk can be mounted here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
 
 
 def split_by_code(out: str) -> list[tuple[int, str]]:
